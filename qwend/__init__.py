@@ -1,0 +1,3 @@
+"""qwend keeps a small Qwen model hot and streams its tokens over a Unix socket."""
+
+__version__ = "0.1.0"
