@@ -1,0 +1,157 @@
+"""What the engine tells the front: one frozen value per event, grouped into one message a step.
+
+Order per request: (Queued | Prefilling)*, Started, Produced*, then exactly one of Finished, Failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Loading:
+    """The engine is not ready yet. `fraction` 0..1 of this stage."""
+
+    stage: str
+    fraction: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The first decode has been run; requests are taken from now on.
+
+    description: what `status` shows of the engine (threads, build, speeds, ...).
+    """
+
+    description: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class CannotStart:
+    """The engine will end: the model or the machine must change first."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    request_id: int
+    ahead: int
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The request has a sequence and its cells are reserved."""
+
+    request_id: int
+    prompt_tokens: int
+    cached_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Prefilling:
+    request_id: int
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Produced:
+    """Tokens whose text is now certain: `ids` are tokens index .. index+len(ids)-1 of the answer.
+
+    at_s: CLOCK_MONOTONIC when the last of them was sampled.
+    """
+
+    request_id: int
+    index: int
+    ids: tuple[int, ...]
+    text: str
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The end of a request that went well. Times in seconds; tokens: the answer of `tokenize`."""
+
+    request_id: int
+    finish_reason: str
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    queue_s: float
+    prefill_s: float
+    ttft_s: float
+    decode_s: float
+    itl_p50_s: float
+    itl_max_s: float
+    seed: int
+    tokens: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    request_id: int
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Gauges:
+    """The engine's state after a step; the front shows it and never acts on it."""
+
+    step: int
+    running: int
+    waiting: int
+    used_cells: int
+    prefix_bytes: int
+    decode_tok_s: float
+    prefill_tok_s: float
+
+
+Event = (
+    Loading
+    | Ready
+    | CannotStart
+    | Queued
+    | Started
+    | Prefilling
+    | Produced
+    | Finished
+    | Failed
+    | Gauges
+)
+
+_TYPES: dict[str, type[Any]] = {
+    kind.__name__: kind
+    for kind in (
+        Loading,
+        Ready,
+        CannotStart,
+        Queued,
+        Started,
+        Prefilling,
+        Produced,
+        Finished,
+        Failed,
+        Gauges,
+    )
+}
+_TUPLES = ("ids", "tokens")
+
+
+def event_to_map(event: Event) -> dict[str, Any]:
+    return {"event": type(event).__name__, **asdict(event)}
+
+
+def event_from_map(fields: Mapping[str, Any]) -> Event:
+    """Inverse of `event_to_map` after a trip through msgpack."""
+    values = dict(fields)
+    kind = _TYPES[values.pop("event")]
+    for name in _TUPLES:
+        if isinstance(values.get(name), list):
+            values[name] = tuple(values[name])
+    event: Event = kind(**values)
+    return event

@@ -1,0 +1,202 @@
+"""LlamaBackend: one model, one context, one thread.
+
+Owns the native handles and frees them in reverse order. Checks every index itself, for llama.cpp
+ends the process where this raises EngineBug.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+import llama_cpp
+import numpy as np
+
+from qwend.engine.backend import DecodeFailed, ModelFacts
+from qwend.engine.batch import Batch
+from qwend.engine.llama.loading import Loaded, load
+from qwend.engine.llama.sampler import LlamaSampler
+from qwend.engine.llama.threadpool import ThreadPool, attach_threadpool, built_with_openmp
+from qwend.engine.request import SamplingParams
+from qwend.engine.settings import EngineStart
+from qwend.errors import EngineBug, ModelError
+
+# llama_token_to_piece never needs more for one token of Qwen's vocabulary (longest: 128 spaces);
+# a longer one is asked for again with the size it names.
+PIECE_BYTES = 256
+
+
+def open_llama(settings: EngineStart, progress: Callable[[float], None]) -> LlamaBackend:
+    """Load the model and attach its threads. Raises: ModelError."""
+    loaded = load(settings, progress)
+    pool = attach_threadpool(loaded.context, settings.threads, settings.cpus)
+    return LlamaBackend(loaded, settings, pool)
+
+
+class LlamaBackend:
+    def __init__(self, loaded: Loaded, settings: EngineStart, pool: ThreadPool | None) -> None:
+        self._loaded = loaded
+        self._pool = pool
+        self._context = loaded.context
+        self._memory = llama_cpp.llama_get_memory(loaded.context)
+        self._vocab = llama_cpp.llama_model_get_vocab(loaded.model)
+        self._facts = self._read_facts(settings)
+        self._pieces: dict[int, bytes] = {}
+        self._batch = llama_cpp.llama_batch_init(settings.ubatch, 0, 1)
+        self._views = _views(self._batch, settings.ubatch)
+
+    @property
+    def facts(self) -> ModelFacts:
+        return self._facts
+
+    def tokenize(self, text: str, parse_special: bool) -> list[int]:
+        data = text.encode("utf-8", "replace")
+        # One token is at least one byte, so this many always suffice.
+        room = len(data) + 1
+        tokens = (llama_cpp.llama_token * room)()
+        count = llama_cpp.llama_tokenize(
+            self._vocab, data, len(data), tokens, room, False, parse_special
+        )
+        if count < 0:
+            raise EngineBug(f"llama.cpp wants {-count} tokens for {len(data)} bytes")
+        return list(tokens[:count])
+
+    def token_bytes(self, token: int) -> bytes:
+        piece = self._pieces.get(token)
+        if piece is None:
+            piece = self._pieces[token] = self._read_piece(token)
+        return piece
+
+    def ends_answer(self, token: int) -> bool:
+        return bool(llama_cpp.llama_vocab_is_eog(self._vocab, token))
+
+    def decode(self, batch: Batch) -> None:
+        rows = batch.rows
+        if not 0 < len(rows) <= self._facts.batch_rows:
+            raise EngineBug(f"a batch of {len(rows)} rows; {self._facts.batch_rows} is the most")
+        tokens, positions, seq_ids, logits = self._views
+        for at, row in enumerate(rows):
+            self._check_seq_id(row.seq_id)
+            tokens[at] = row.token
+            positions[at] = row.position
+            seq_ids[at][0] = row.seq_id
+            logits[at] = row.wants_logits
+        self._batch.n_tokens = len(rows)
+        code = llama_cpp.llama_decode(self._context, self._batch)
+        if code != 0:
+            raise _decode_failure(code, len(rows))
+
+    def open_sampler(self, params: SamplingParams, prompt: tuple[int, ...]) -> LlamaSampler:
+        return LlamaSampler(self._context, self._vocab, params, prompt)
+
+    def share(self, source: int, target: int, count: int) -> None:
+        self._check_seq_id(source)
+        self._check_seq_id(target)
+        llama_cpp.llama_memory_seq_cp(self._memory, source, target, 0, count)
+
+    def trim(self, seq_id: int, keep: int) -> None:
+        self._check_seq_id(seq_id)
+        if not llama_cpp.llama_memory_seq_rm(self._memory, seq_id, keep, -1):
+            raise EngineBug(f"the cells of sequence {seq_id} cannot be cut at {keep}")
+
+    def save(self, seq_id: int) -> bytes:
+        self._check_seq_id(seq_id)
+        size = llama_cpp.llama_state_seq_get_size(self._context, seq_id)
+        buffer = (ctypes.c_uint8 * size)()
+        written = llama_cpp.llama_state_seq_get_data(self._context, buffer, size, seq_id)
+        return bytes(memoryview(buffer)[:written])
+
+    def restore(self, seq_id: int, blob: bytes) -> bool:
+        self._check_seq_id(seq_id)
+        buffer = (ctypes.c_uint8 * len(blob)).from_buffer_copy(blob)
+        read = llama_cpp.llama_state_seq_set_data(self._context, buffer, len(blob), seq_id)
+        if read != len(blob):
+            self.trim(seq_id, 0)
+            return False
+        return True
+
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.close()
+        llama_cpp.llama_batch_free(self._batch)
+        llama_cpp.llama_free(self._context)
+        llama_cpp.llama_model_free(self._loaded.model)
+
+    @cached_property
+    def control_tokens(self) -> frozenset[int]:
+        """Ids that text must never become: the roles of a conversation hang on them."""
+        return frozenset(
+            token
+            for token in range(self._facts.vocab_size)
+            if llama_cpp.llama_vocab_is_control(self._vocab, token)
+        )
+
+    def _check_seq_id(self, seq_id: int) -> None:
+        if not 0 <= seq_id < self._facts.sequences:
+            raise EngineBug(f"there is no sequence {seq_id}")
+
+    def _read_piece(self, token: int) -> bytes:
+        if not 0 <= token < self._facts.vocab_size:
+            raise EngineBug(f"token {token} is outside the vocabulary")
+        size = PIECE_BYTES
+        while True:
+            buffer = ctypes.create_string_buffer(size)
+            length = llama_cpp.llama_token_to_piece(self._vocab, token, buffer, size, 0, False)
+            if length >= 0:
+                return buffer.raw[:length]
+            size = -length
+
+    def _read_facts(self, settings: EngineStart) -> ModelFacts:
+        model, vocab = self._loaded.model, self._vocab
+        recurrent = llama_cpp.llama_model_is_recurrent(model)
+        hybrid = llama_cpp.llama_model_is_hybrid(model)
+        vocab_size = llama_cpp.llama_vocab_n_tokens(vocab)
+        if vocab_size <= 0:
+            raise ModelError("the model has no vocabulary: it cannot turn text into tokens")
+        return ModelFacts(
+            vocab_size=vocab_size,
+            cells=llama_cpp.llama_n_ctx(self._context),
+            train_context=llama_cpp.llama_model_n_ctx_train(model),
+            batch_rows=settings.ubatch,
+            sequences=settings.max_sequences,
+            can_trim=not recurrent and not hybrid,
+            chatml=self._is_one_token(b"<|im_start|>") and self._is_one_token(b"<|im_end|>"),
+            description={
+                "build": llama_cpp.llama_print_system_info().decode().strip(" |"),
+                "threads": settings.threads,
+                "pinned": list(settings.cpus) if self._pool is not None else [],
+                "openmp": built_with_openmp(),
+                "flash_attention": settings.flash_attention,
+                "kv_type": settings.kv_type,
+            },
+        )
+
+    def _is_one_token(self, control: bytes) -> bool:
+        tokens = (llama_cpp.llama_token * len(control))()
+        return bool(
+            llama_cpp.llama_tokenize(
+                self._vocab, control, len(control), tokens, len(control), False, True
+            )
+            == 1
+        )
+
+
+def _views(batch: Any, rows: int) -> tuple[Any, Any, Any, Any]:
+    """The batch's arrays as numpy views: filling them through ctypes costs five times as much."""
+    # Each row belongs to one sequence, always; llama_batch_init leaves this uninitialised.
+    np.ctypeslib.as_array(batch.n_seq_id, (rows,))[:] = 1
+    return (
+        np.ctypeslib.as_array(batch.token, (rows,)),
+        np.ctypeslib.as_array(batch.pos, (rows,)),
+        [np.ctypeslib.as_array(batch.seq_id[at], (1,)) for at in range(rows)],
+        np.ctypeslib.as_array(batch.logits, (rows,)),
+    )
+
+
+def _decode_failure(code: int, rows: int) -> DecodeFailed:
+    """The codes of llama_decode, llama.h: 1 no slot, 2 aborted, -1 bad batch, < -1 fatal."""
+    if code == 1:
+        return DecodeFailed(f"no free cells for {rows} tokens", retry_smaller=True)
+    return DecodeFailed(f"llama_decode of {rows} rows returned {code}", retry_smaller=False)

@@ -1,0 +1,113 @@
+"""From a file to a model and a context, with llama.cpp's own log kept to what explains a failure.
+
+Owns the handles until the backend takes them. The file has passed our own header check before:
+llama.cpp ends the process on many kinds of broken file.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import llama_cpp
+
+from qwend.engine.settings import EngineStart
+from qwend.errors import ModelError
+
+_WARN, _ERROR, _CONTINUED = 3, 4, 5  # enum ggml_log_level, ggml.h
+
+FLASH_ATTENTION = {
+    "off": llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED,
+    "on": llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED,
+    "auto": llama_cpp.LLAMA_FLASH_ATTN_TYPE_AUTO,
+}
+KV_TYPES = {"f16": llama_cpp.GGML_TYPE_F16, "q8_0": llama_cpp.GGML_TYPE_Q8_0}
+
+
+class NativeLog:
+    """Keeps llama.cpp's last error lines, so that a failure can be told in its own words.
+
+    Nothing is written to standard error below a warning: the engine's log belongs to the operator,
+    and llama.cpp prints hundreds of lines at every start.
+    """
+
+    def __init__(self) -> None:
+        self._errors: list[str] = []
+        self._level = 0
+        # ctypes does not keep the callback alive: this attribute does.
+        self._callback = llama_cpp.llama_log_callback(self._write)
+        llama_cpp.llama_log_set(self._callback, ctypes.c_void_p(0))
+
+    def _write(self, level: int, text: bytes, _user_data: Any) -> None:
+        if level != _CONTINUED:
+            self._level = level
+        line = text.decode("utf-8", "replace")
+        if self._level == _ERROR:
+            self._errors = [*self._errors[-3:], line.strip()]
+        if self._level in (_WARN, _ERROR):
+            sys.stderr.write(line)
+
+    @property
+    def last_errors(self) -> str:
+        return "; ".join(line for line in self._errors if line) or "llama.cpp gave no reason"
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """model / context: handles, to be freed in reverse order. log: kept alive beside them."""
+
+    model: Any
+    context: Any
+    log: NativeLog
+
+
+def load(settings: EngineStart, progress: Callable[[float], None]) -> Loaded:
+    """Load model and context. progress: called with 0..1 while the weights are read.
+
+    Raises: ModelError in llama.cpp's own words.
+    """
+    log = NativeLog()
+    llama_cpp.llama_backend_init()
+    params = llama_cpp.llama_model_default_params()
+    params.n_gpu_layers = settings.gpu_layers
+    params.load_mode = llama_cpp.LLAMA_LOAD_MODE_MMAP
+    callback = llama_cpp.llama_progress_callback(_reporter(progress))
+    params.progress_callback = callback
+    model = llama_cpp.llama_model_load_from_file(settings.model.encode(), params)
+    if not model:
+        raise ModelError(f"llama.cpp cannot load the model: {log.last_errors}")
+    context = llama_cpp.llama_init_from_model(model, _context_params(settings))
+    if not context:
+        llama_cpp.llama_model_free(model)
+        raise ModelError(
+            f"llama.cpp cannot make a context of {settings.cells} tokens: {log.last_errors}. "
+            "If memory is short, lower `context` under [model]"
+        )
+    return Loaded(model, context, log)
+
+
+def _reporter(progress: Callable[[float], None]) -> Callable[[float, Any], bool]:
+    def report(fraction: float, _user_data: Any) -> bool:
+        progress(fraction)
+        return True
+
+    return report
+
+
+def _context_params(settings: EngineStart) -> Any:
+    params = llama_cpp.llama_context_default_params()
+    params.n_ctx = settings.cells
+    # One step is one micro-batch: a step stays short, and a refused batch leaves nothing behind.
+    params.n_batch = params.n_ubatch = settings.ubatch
+    params.n_seq_max = settings.max_sequences
+    # Each sequence is sampled at one row of a step; the buffers for more are 0.6 MB a row.
+    params.n_outputs_max = settings.max_sequences
+    params.n_threads = params.n_threads_batch = settings.threads
+    params.flash_attn_type = FLASH_ATTENTION[settings.flash_attention]
+    params.type_k = params.type_v = KV_TYPES[settings.kv_type]
+    params.kv_unified = True
+    params.no_perf = True
+    return params

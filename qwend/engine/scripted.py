@@ -1,0 +1,192 @@
+"""The scripted backend: a model that needs no weights, for everything above the model.
+
+It implements the whole of `Backend` with the same rules as llama.cpp (cells are finite, a position
+may not be skipped, an empty sequence has nothing to go on from), and breaks them loudly: a wrong
+index is an EngineBug here where it would be an abort there.
+
+Its language is bytes: token ids 0-255 are bytes, the ids above are control tokens. It answers a
+prompt with the script's text, or, without one, by repeating the last user turn.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import msgpack
+
+from qwend.engine.backend import DecodeFailed, ModelFacts
+from qwend.engine.batch import Batch
+from qwend.engine.request import SamplingParams
+from qwend.errors import EngineBug
+
+CONTROL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+FIRST_CONTROL = 256
+IM_START = FIRST_CONTROL + 1
+IM_END = FIRST_CONTROL + 2
+VOCAB_SIZE = FIRST_CONTROL + len(CONTROL_TOKENS)
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """What the scripted model says and how it misbehaves.
+
+    answer: text of every answer; empty: repeat the last user turn. endless: never end an answer.
+    step_s: seconds that a decode takes. die_at_step / fail_at_step / hang_at_step: the number of
+    the decode (from 1) at which the process is killed, the decode refused, or never returns.
+    """
+
+    answer: str = ""
+    endless: bool = False
+    step_s: float = 0.0
+    die_at_step: int = 0
+    fail_at_step: int = 0
+    hang_at_step: int = 0
+
+
+class ScriptedSampler:
+    """Follows the script for one sequence: what comes next depends on the row's sequence alone."""
+
+    def __init__(self, backend: ScriptedBackend, params: SamplingParams) -> None:
+        self._backend = backend
+        self._ignore_eos = params.ignore_eos
+        self._said = 0
+        self._answer: bytes | None = None
+
+    def sample(self, output: int) -> int:
+        if self._answer is None:
+            self._answer = self._backend.answer_to(self._backend.last_batch.rows[output].seq_id)
+        if self._said >= len(self._answer):
+            if not self._ignore_eos and not self._backend.script.endless:
+                return IM_END
+            self._said = 0
+        token = self._answer[self._said] if self._answer else ord(".")
+        self._said += 1
+        return token
+
+    def close(self) -> None:
+        self._answer = None
+
+
+class ScriptedBackend:
+    """Cells are a list of tokens per sequence; a step that would overfill them is refused."""
+
+    def __init__(
+        self,
+        script: Script,
+        *,
+        cells: int = 8192,
+        batch_rows: int = 128,
+        sequences: int = 8,
+        can_trim: bool = True,
+    ) -> None:
+        self.script = script
+        self._facts = ModelFacts(
+            vocab_size=VOCAB_SIZE,
+            cells=cells,
+            train_context=cells,
+            batch_rows=batch_rows,
+            sequences=sequences,
+            can_trim=can_trim,
+            chatml=True,
+            description={"build": "scripted", "threads": 0, "flash_attention": False},
+        )
+        self.cells: dict[int, list[int]] = {seq_id: [] for seq_id in range(sequences)}
+        self.last_batch = Batch(())
+        self.steps = 0
+
+    @property
+    def facts(self) -> ModelFacts:
+        return self._facts
+
+    def tokenize(self, text: str, parse_special: bool) -> list[int]:
+        if not parse_special:
+            return list(text.encode("utf-8", "replace"))
+        for at, control in enumerate(CONTROL_TOKENS):
+            before, found, after = text.partition(control)
+            if found:
+                middle = [FIRST_CONTROL + at]
+                return self.tokenize(before, True) + middle + self.tokenize(after, True)
+        return list(text.encode("utf-8", "replace"))
+
+    def token_bytes(self, token: int) -> bytes:
+        return bytes((token,)) if token < FIRST_CONTROL else b""
+
+    def ends_answer(self, token: int) -> bool:
+        return token in (FIRST_CONTROL, IM_END)
+
+    def decode(self, batch: Batch) -> None:
+        self.steps += 1
+        self._misbehave()
+        if not 0 < len(batch) <= self._facts.batch_rows:
+            raise EngineBug(f"a batch of {len(batch)} rows")
+        if sum(map(len, self.cells.values())) + len(batch) > self._facts.cells:
+            raise DecodeFailed("no room in the cells", retry_smaller=True)
+        for row in batch.rows:
+            if row.position != len(self._owned(row.seq_id)):
+                raise EngineBug(f"sequence {row.seq_id} has no position {row.position} to fill")
+            self.cells[row.seq_id].append(row.token)
+        self.last_batch = batch
+
+    def open_sampler(self, params: SamplingParams, prompt: tuple[int, ...]) -> ScriptedSampler:
+        return ScriptedSampler(self, params)
+
+    def share(self, source: int, target: int, count: int) -> None:
+        if self._owned(target) or count > len(self._owned(source)):
+            raise EngineBug(f"cannot share {count} cells of sequence {source}")
+        self.cells[target] = self.cells[source][:count]
+
+    def trim(self, seq_id: int, keep: int) -> None:
+        del self._owned(seq_id)[keep:]
+
+    def save(self, seq_id: int) -> bytes:
+        blob: bytes = msgpack.packb(self._owned(seq_id))
+        return blob
+
+    def restore(self, seq_id: int, blob: bytes) -> bool:
+        if self._owned(seq_id):
+            raise EngineBug(f"sequence {seq_id} is not empty")
+        self.cells[seq_id] = list(msgpack.unpackb(blob))
+        return True
+
+    def close(self) -> None:
+        self.cells.clear()
+
+    def answer_to(self, seq_id: int) -> bytes:
+        """The bytes of the answer to what is in the cells of the sequence."""
+        if self.script.answer:
+            return self.script.answer.encode()
+        said = self._owned(seq_id)
+        turns: list[list[int]] = []
+        for token in said:
+            if token == IM_START or not turns:
+                turns.append([])
+            if token < FIRST_CONTROL:
+                turns[-1].append(token)
+        asked = [bytes(turn) for turn in turns if bytes(turn).startswith(b"user\n")]
+        return asked[-1].removeprefix(b"user\n").rstrip(b"\n") if asked else bytes(turns[-1])
+
+    def _owned(self, seq_id: int) -> list[int]:
+        if seq_id not in self.cells:
+            raise EngineBug(f"there is no sequence {seq_id}")
+        return self.cells[seq_id]
+
+    def _misbehave(self) -> None:
+        script = self.script
+        if self.steps == script.die_at_step:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.steps == script.fail_at_step:
+            raise DecodeFailed("the script says so", retry_smaller=False)
+        if self.steps == script.hang_at_step:
+            signal.pause()
+        if script.step_s:
+            time.sleep(script.step_s)
+
+
+def open_scripted(
+    script: dict[str, Any], *, cells: int, rows: int, sequences: int
+) -> ScriptedBackend:
+    return ScriptedBackend(Script(**script), cells=cells, batch_rows=rows, sequences=sequences)

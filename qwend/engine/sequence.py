@@ -1,0 +1,124 @@
+"""One request on its way through the model: where it stands and what it has produced.
+
+Owned by the scheduler's thread. State moves in one direction only:
+
+    WAITING -> PREFILL -> DECODE -> FINISHED      (any state -> FINISHED by cancel or failure)
+
+Positions: tokens [0, computed) are in the cells; `next_token` is the token at position
+`computed` once the prompt is through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as SequenceOf
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from statistics import median
+
+from qwend.engine.backend import Sampler
+from qwend.engine.detokenizer import Detokenizer
+from qwend.engine.events import Finished
+from qwend.engine.request import EngineRequest, Kind
+from qwend.engine.stop import StopMatcher
+
+
+class State(Enum):
+    WAITING = auto()
+    PREFILL = auto()
+    DECODE = auto()
+    FINISHED = auto()
+
+
+@dataclass(slots=True)
+class Times:
+    """CLOCK_MONOTONIC in seconds; 0.0 = not reached yet."""
+
+    received: float
+    started: float = 0.0
+    first_token: float = 0.0
+    last_token: float = 0.0
+    gaps: list[float] = field(default_factory=list)
+
+    def token(self, now: float) -> None:
+        if self.first_token:
+            self.gaps.append(now - self.last_token)
+        else:
+            self.first_token = now
+        self.last_token = now
+
+
+@dataclass(slots=True, eq=False)
+class Sequence:
+    request: EngineRequest
+    prompt: tuple[int, ...]
+    max_tokens: int
+    times: Times
+    credit: int
+    state: State = State.WAITING
+    seq_id: int = -1
+    cached: int = 0
+    computed: int = 0
+    answer: list[int] = field(default_factory=list)
+    sampler: Sampler | None = None
+    finish_reason: str = ""
+    detokenizer: Detokenizer = field(default_factory=Detokenizer)
+    stop: StopMatcher = field(init=False)
+    # Text of the answer in characters: produced so far, released so far, and where each token's
+    # text ends; ids_released counts the tokens that have gone out.
+    text_length: int = 0
+    text_released: int = 0
+    text_ends: list[int] = field(default_factory=list)
+    ids_released: int = 0
+
+    def __post_init__(self) -> None:
+        self.stop = StopMatcher(self.request.stop)
+
+    @property
+    def id(self) -> int:
+        return self.request.id
+
+    @property
+    def reserved_cells(self) -> int:
+        """Cells this sequence can come to need: the last token of an answer is never computed."""
+        return len(self.prompt) + max(0, self.max_tokens - 1)
+
+    @property
+    def remaining_prefill(self) -> int:
+        return max(0, len(self.prompt) - self.computed)
+
+    @property
+    def wants_answer(self) -> bool:
+        return self.request.kind is not Kind.PREFILL
+
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        return (*self.prompt, *self.answer)
+
+    @property
+    def ready_to_decode(self) -> bool:
+        """May be given a decode row: it has a token to go on from, and leave to produce one."""
+        return self.state is State.DECODE and self.credit > 0
+
+    def token_at(self, position: int) -> int:
+        prompt = self.prompt
+        return prompt[position] if position < len(prompt) else self.answer[position - len(prompt)]
+
+    def finished_event(self, tokens: SequenceOf[int] | None = None) -> Finished:
+        times = self.times
+        started = times.started or times.received
+        first = times.first_token or started
+        return Finished(
+            request_id=self.id,
+            finish_reason=self.finish_reason,
+            prompt_tokens=len(self.prompt),
+            cached_tokens=self.cached,
+            completion_tokens=len(self.answer),
+            queue_s=started - times.received,
+            prefill_s=first - started,
+            ttft_s=first - times.received,
+            decode_s=times.last_token - times.first_token,
+            itl_p50_s=median(times.gaps) if times.gaps else 0.0,
+            itl_max_s=max(times.gaps, default=0.0),
+            seed=self.request.sampling.seed,
+            tokens=None if tokens is None else tuple(tokens),
+        )

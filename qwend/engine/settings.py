@@ -1,0 +1,41 @@
+"""How an engine process is to be set up: the first message that crosses the hop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStart:
+    """Everything the engine process needs to know; it reads no configuration of its own.
+
+    model: path of the GGUF, usually /proc/self/fd/N of a descriptor it inherited.
+    cells: KV cells of all sequences together, in tokens. ubatch: the most rows of a step.
+    threads / cpus: how many compute threads, and the CPU each is pinned to (empty: not pinned).
+    script: settings of the scripted backend, by name; empty for llama.cpp.
+    """
+
+    backend: str
+    model: str
+    cells: int = 8192
+    ubatch: int = 128
+    max_sequences: int = 8
+    threads: int = 1
+    cpus: tuple[int, ...] = ()
+    gpu_layers: int = 0
+    flash_attention: str = "off"
+    kv_type: str = "f16"
+    itl_budget_s: float = 0.120
+    prefix_bytes: int = 256 << 20
+    script: dict[str, Any] = field(default_factory=dict)
+
+    def to_map(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_map(cls, fields: Mapping[str, Any]) -> EngineStart:
+        values = dict(fields)
+        values["cpus"] = tuple(values["cpus"])
+        return cls(**values)
