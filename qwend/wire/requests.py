@@ -1,0 +1,196 @@
+"""The messages a client sends.
+
+Rule 1: `read` accepts exactly what docs/protocol.md allows; `to_map` is its inverse.
+Rule 2: this file does not know whether a message may come now, nor whether its id is in use.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, get_args
+
+from qwend.wire import limits
+from qwend.wire.fields import Fields
+from qwend.wire.generation import DAEMON_DEFAULTS, Generation, read_generation
+from qwend.wire.prompt import (
+    ChatMessage,
+    Prompt,
+    messages_field,
+    prompt_field,
+    read_messages,
+    read_prompt,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    op: ClassVar[str] = "hello"
+    protocol: str = limits.PROTOCOL
+    client: str | None = None
+    capabilities: tuple[str, ...] = ()
+
+    def to_map(self) -> dict[str, object]:
+        fields: dict[str, object] = {"op": self.op, "protocol": self.protocol}
+        if self.client is not None:
+            fields["client"] = self.client
+        if self.capabilities:
+            fields["capabilities"] = list(self.capabilities)
+        return fields
+
+    @classmethod
+    def read(cls, source: Fields) -> Hello:
+        chars = limits.NAME_CHARS
+        return cls(
+            protocol=source.text("protocol", max_chars=chars),
+            client=source.text("client", max_chars=chars) if source.has("client") else None,
+            capabilities=source.texts(
+                "capabilities", max_entries=limits.CAPABILITIES, max_chars=chars
+            )
+            if source.has("capabilities")
+            else (),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    op: ClassVar[str] = "chat"
+    id: int
+    messages: tuple[ChatMessage, ...]
+    generation: Generation = DAEMON_DEFAULTS
+
+    def to_map(self) -> dict[str, object]:
+        messages = messages_field(self.messages)
+        return {"op": self.op, "id": self.id, "messages": messages, **self.generation.to_fields()}
+
+    @classmethod
+    def read(cls, source: Fields) -> Chat:
+        return cls(read_id(source), read_messages(source), read_generation(source))
+
+
+@dataclass(frozen=True, slots=True)
+class Complete:
+    op: ClassVar[str] = "complete"
+    id: int
+    prompt: Prompt
+    generation: Generation = DAEMON_DEFAULTS
+
+    def to_map(self) -> dict[str, object]:
+        prompt = prompt_field(self.prompt)
+        return {"op": self.op, "id": self.id, "prompt": prompt, **self.generation.to_fields()}
+
+    @classmethod
+    def read(cls, source: Fields) -> Complete:
+        return cls(read_id(source), read_prompt(source), read_generation(source))
+
+
+@dataclass(frozen=True, slots=True)
+class Prefill:
+    """Exactly one of `messages` and `prompt` is given."""
+
+    op: ClassVar[str] = "prefill"
+    id: int
+    messages: tuple[ChatMessage, ...] | None = None
+    prompt: Prompt | None = None
+
+    def to_map(self) -> dict[str, object]:
+        fields: dict[str, object] = {"op": self.op, "id": self.id}
+        if self.messages is not None:
+            fields["messages"] = messages_field(self.messages)
+        if self.prompt is not None:
+            fields["prompt"] = prompt_field(self.prompt)
+        return fields
+
+    @classmethod
+    def read(cls, source: Fields) -> Prefill:
+        request_id = read_id(source)
+        if source.has("messages") == source.has("prompt"):
+            raise source.fault("invalid_message", "prefill needs either 'messages' or 'prompt'")
+        if source.has("messages"):
+            return cls(request_id, messages=read_messages(source))
+        return cls(request_id, prompt=read_prompt(source))
+
+
+@dataclass(frozen=True, slots=True)
+class Tokenize:
+    op: ClassVar[str] = "tokenize"
+    id: int
+    text: str
+    special: bool = False
+    """Read control tokens such as <|im_end|> in the text as tokens, not as characters."""
+
+    def to_map(self) -> dict[str, object]:
+        fields: dict[str, object] = {"op": self.op, "id": self.id, "text": self.text}
+        if self.special:
+            fields["special"] = True
+        return fields
+
+    @classmethod
+    def read(cls, source: Fields) -> Tokenize:
+        special = source.boolean("special") if source.has("special") else False
+        return cls(read_id(source), source.text("text"), special)
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    op: ClassVar[str] = "cancel"
+    id: int
+
+    def to_map(self) -> dict[str, object]:
+        return {"op": self.op, "id": self.id}
+
+    @classmethod
+    def read(cls, source: Fields) -> Cancel:
+        return cls(read_id(source))
+
+
+@dataclass(frozen=True, slots=True)
+class Credit:
+    """`tokens` more may be sent."""
+
+    op: ClassVar[str] = "credit"
+    id: int
+    tokens: int
+
+    def to_map(self) -> dict[str, object]:
+        return {"op": self.op, "id": self.id, "tokens": self.tokens}
+
+    @classmethod
+    def read(cls, source: Fields) -> Credit:
+        return cls(read_id(source), source.integer("tokens", 1, limits.COUNT_MAX))
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    op: ClassVar[str] = "status"
+
+    def to_map(self) -> dict[str, object]:
+        return {"op": self.op}
+
+    @classmethod
+    def read(cls, source: Fields) -> Status:
+        return cls()
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    op: ClassVar[str] = "ping"
+    nonce: int | None = None
+
+    def to_map(self) -> dict[str, object]:
+        return {"op": self.op} if self.nonce is None else {"op": self.op, "nonce": self.nonce}
+
+    @classmethod
+    def read(cls, source: Fields) -> Ping:
+        return cls(read_nonce(source))
+
+
+ClientMessage = Hello | Chat | Complete | Prefill | Tokenize | Cancel | Credit | Status | Ping
+CLIENT_MESSAGES: tuple[type[ClientMessage], ...] = get_args(ClientMessage)
+
+
+def read_id(source: Fields) -> int:
+    return source.integer("id", 0, limits.ID_MAX)
+
+
+def read_nonce(source: Fields) -> int | None:
+    return source.integer("nonce", 0, limits.ID_MAX) if source.has("nonce") else None
