@@ -132,7 +132,6 @@ class Engine:
     def _take_token(self, sequence: Sequence, token: int) -> None:
         now = self._clock()
         sequence.times.token(now)
-        sequence.credit -= 1
         if self._backend.ends_answer(token) and not sequence.request.sampling.ignore_eos:
             self._finish(sequence, "stop")
             return
@@ -144,6 +143,9 @@ class Engine:
 
     def _release(self, sequence: Sequence, release: Release | None) -> None:
         if release is not None:
+            # Credit is spent when ids go out: were it spent on sampling, tokens held back for a
+            # stop string could use up a small credit and wait for ever for the next grant.
+            sequence.credit -= len(release.ids)
             self._events.append(
                 Produced(
                     sequence.id,

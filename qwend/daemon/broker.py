@@ -1,0 +1,232 @@
+"""The broker: between the sessions of the clients and the one engine.
+
+Owns the journal and the admission, and with them the promise that every accepted request ends in
+exactly one `done` or `error`. Knows nothing of sockets or processes: sessions come as Owners, the
+engine as a function that takes messages.
+
+The only arrow against the flow is `cancel`: a client's cancel, a disconnect, a deadline, a slow
+reader and a drain are all that one call to the engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import count
+from typing import Any
+
+from qwend.config import Config
+from qwend.daemon.admission import Admission
+from qwend.daemon.journal import CREDIT_WINDOW, Entry, Journal, Owner, Timer
+from qwend.daemon.resolve import Resolver, Submitted
+from qwend.daemon.translate import as_message
+from qwend.engine import hop
+from qwend.engine.events import Event, Failed, Finished, Gauges, Produced
+from qwend.errors import CapacityError
+from qwend.wire.codes import ErrorCode
+from qwend.wire.messages import DaemonMessage
+from qwend.wire.notices import Error
+from qwend.wire.replies import Progress
+from qwend.wire.requests import Chat, Complete
+
+SendToEngine = Callable[[dict[str, Any]], None]
+Schedule = Callable[[float, Callable[[], None]], Timer]
+
+
+class Broker:
+    """call_later: seconds, callback -> timer; clock: CLOCK_MONOTONIC in seconds."""
+
+    def __init__(self, config: Config, clock: Callable[[], float], call_later: Schedule) -> None:
+        self.journal = Journal()
+        self.resolver = Resolver(config.sampling, config.chat)
+        self.gauges: Gauges | None = None
+        self._admission = Admission(config.limits)
+        self._clock = clock
+        self._call_later = call_later
+        self._ids = count(1)
+        self._engine: SendToEngine | None = None
+        self._refusal: tuple[ErrorCode, str] | None = None
+
+    @property
+    def waiting(self) -> int:
+        return self._admission.waiting
+
+    def attach_engine(self, send: SendToEngine) -> None:
+        """An engine is ready: what waited for one goes to it now."""
+        self._engine = send
+        for entry in self.journal:
+            if entry.forwarded:
+                self._hand_over(entry)
+
+    def engine_lost(self, reason: str) -> None:
+        """The engine died: what it was working on ends; what still waited here stays."""
+        self._engine = None
+        # Chosen first: each one that ends lets a waiting one move up, and that one is not lost.
+        lost = [entry for entry in self.journal if entry.forwarded]
+        for entry in lost:
+            self._fail(entry, ErrorCode.ENGINE_LOST, reason)
+
+    def refuse(self, code: ErrorCode, message: str) -> None:
+        """From now on new requests get this error; accepted ones go on."""
+        self._refusal = (code, message)
+
+    def submit(self, owner: Owner, message: Submitted) -> None:
+        """Take a client's request, or answer at once why not."""
+        refused = self._why_not(owner, message)
+        if refused is not None:
+            owner.send(refused)
+            return
+        generation = message.generation if isinstance(message, Chat | Complete) else None
+        allowance = None if generation is None else generation.credit
+        first = CREDIT_WINDOW if allowance is None else min(CREDIT_WINDOW, allowance)
+        request = self.resolver.request(
+            message,
+            request_id=next(self._ids),
+            uid=owner.uid,
+            received_s=self._clock(),
+            credit=first,
+        )
+        entry = Entry(request, message.id, owner, allowance=allowance, granted=first)
+        if generation is not None and generation.deadline_s is not None:
+            limit = generation.deadline_s
+            entry.deadline = self._call_later(limit, lambda: self._expire(entry, limit))
+        self._accept(entry)
+
+    def cancel(self, owner: Owner, client_id: int) -> None:
+        """A client's cancel. An id that has ended, or never was, is no fault: cancels race."""
+        entry = self.journal.of_client(owner, client_id)
+        if entry is None:
+            return
+        if entry.forwarded and self._engine is not None:
+            self._engine(hop.cancel(entry.id))  # its `done` comes from the engine
+        else:
+            self._event(entry, _never_started(entry))
+
+    def allow(self, owner: Owner, client_id: int, tokens: int) -> None:
+        """A client's credit. Without a credit in the request there is nothing to add to."""
+        entry = self.journal.of_client(owner, client_id)
+        if entry is not None and entry.allowance is not None:
+            entry.allowance += tokens
+            self._grant(entry)
+
+    def drop(self, owner: Owner) -> None:
+        """The owner is gone: its requests end, and there is nobody to tell."""
+        for entry in self.journal.of_owner(owner):
+            self._withdraw(entry)
+
+    def fail_all(self, owner: Owner | None, code: ErrorCode, message: str) -> None:
+        """End every request, or one owner's, with an error."""
+        for entry in list(self.journal) if owner is None else self.journal.of_owner(owner):
+            self._fail(entry, code, message)
+
+    def resume(self, owner: Owner) -> None:
+        """The owner reads again: its requests may go on."""
+        for entry in self.journal.of_owner(owner):
+            self._grant(entry)
+
+    def handle(self, events: Sequence[Event]) -> None:
+        """What the engine reports of requests."""
+        for event in events:
+            if isinstance(event, Gauges):
+                self.gauges = event
+                continue
+            request_id = getattr(event, "request_id", None)
+            entry = None if request_id is None else self.journal.find(request_id)
+            if entry is not None:
+                self._event(entry, event)
+
+    def _why_not(self, owner: Owner, message: Submitted) -> Error | None:
+        if self._refusal is not None:
+            code, reason = self._refusal
+            return Error(code, reason, id=message.id)
+        if self.journal.of_client(owner, message.id) is not None:
+            return Error(
+                ErrorCode.DUPLICATE_ID,
+                f"request {message.id} is still running on this connection: choose another id",
+                id=message.id,
+            )
+        try:
+            self._admission.check(owner.uid)
+        except CapacityError as error:
+            return Error(
+                ErrorCode.BUSY, str(error), id=message.id, retry_after_s=error.retry_after_s
+            )
+        return None
+
+    def _accept(self, entry: Entry) -> None:
+        self.journal.open(entry)
+        ahead = self._admission.enter(entry)
+        if ahead is None:
+            self._forward(entry)
+        else:
+            entry.owner.send(Progress(entry.client_id, "queued", 0, ahead))
+
+    def _forward(self, entry: Entry) -> None:
+        entry.forwarded = True
+        if self._engine is not None:
+            self._hand_over(entry)
+
+    def _hand_over(self, entry: Entry) -> None:
+        assert self._engine is not None
+        self._engine(hop.submit(entry.request))
+
+    def _event(self, entry: Entry, event: Event) -> None:
+        message = as_message(entry.client_id, event)
+        if isinstance(event, Produced):
+            entry.produced = event.index + len(event.ids)
+        if isinstance(event, Finished | Failed):
+            self._close(entry, message, failed=isinstance(event, Failed))
+        elif message is not None:
+            entry.owner.send(message)
+            self._grant(entry)
+
+    def _grant(self, entry: Entry) -> None:
+        tokens = entry.next_grant()
+        if tokens and self._engine is not None and entry.forwarded:
+            entry.granted += tokens
+            self._engine(hop.grant(entry.id, tokens))
+
+    def _expire(self, entry: Entry, limit_s: float) -> None:
+        self._fail(
+            entry,
+            ErrorCode.DEADLINE_EXCEEDED,
+            f"not finished within its deadline of {limit_s:g} s; {entry.produced} tokens were made",
+        )
+
+    def _fail(self, entry: Entry, code: ErrorCode, message: str) -> None:
+        self._withdraw(entry, Error(code, message, id=entry.client_id))
+
+    def _withdraw(self, entry: Entry, last: DaemonMessage | None = None) -> None:
+        if entry.forwarded and self._engine is not None:
+            self._engine(hop.cancel(entry.id))
+        self._close(entry, last, failed=True)
+
+    def _close(self, entry: Entry, last: DaemonMessage | None, *, failed: bool) -> None:
+        if not self.journal.close(entry, failed=failed):
+            return
+        if last is not None:
+            entry.owner.send(last)
+        successor = self._admission.leave(entry)
+        if successor is not None:
+            self._forward(successor)
+
+    @property
+    def refusing(self) -> bool:
+        return self._refusal is not None
+
+
+def _never_started(entry: Entry) -> Finished:
+    """A request that is cancelled before the engine has seen it."""
+    return Finished(
+        request_id=entry.id,
+        finish_reason="cancelled",
+        prompt_tokens=0,
+        cached_tokens=0,
+        completion_tokens=0,
+        queue_s=0.0,
+        prefill_s=0.0,
+        ttft_s=0.0,
+        decode_s=0.0,
+        itl_p50_s=0.0,
+        itl_max_s=0.0,
+        seed=entry.request.sampling.seed,
+    )

@@ -1,0 +1,116 @@
+"""The journal: every request from its acceptance to its one last message.
+
+Owns who asked what, how far it is, and that it ends exactly once. Knows nothing of bytes or of
+processes. Written by the front's event loop alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from qwend.engine.request import EngineRequest
+from qwend.wire.messages import DaemonMessage
+
+# Tokens a request may be ahead of what its client's outbox has taken: a frame is about 100 bytes,
+# so this is the most that a client that stops reading costs, 6 KiB a request.
+CREDIT_WINDOW = 64
+
+
+class Owner(Protocol):
+    """Whom a request belongs to: one connection, or the daemon itself."""
+
+    @property
+    def uid(self) -> int: ...
+
+    @property
+    def congested(self) -> bool:
+        """True while what was sent waits unread: produce no more for now."""
+
+    def send(self, message: DaemonMessage) -> None:
+        """Queue a message to the owner. Never blocks, and does nothing once it is gone."""
+
+
+class Timer(Protocol):
+    def cancel(self) -> None: ...
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """One accepted request.
+
+    client_id: the id the client chose; request.id is ours, unique for the life of the front.
+    granted / produced: tokens the engine may make in all, tokens it has made.
+    allowance: tokens the client allows in all; None: as fast as it reads.
+    """
+
+    request: EngineRequest
+    client_id: int
+    owner: Owner
+    allowance: int | None = None
+    granted: int = 0
+    produced: int = 0
+    forwarded: bool = False
+    deadline: Timer | None = field(default=None, repr=False)
+
+    @property
+    def id(self) -> int:
+        return self.request.id
+
+    def next_grant(self) -> int:
+        """Tokens to grant now, to fill the window within what the client allows; or 0."""
+        if self.owner.congested:
+            return 0
+        target = self.produced + CREDIT_WINDOW
+        if self.allowance is not None:
+            target = min(target, self.allowance)
+        missing = target - self.granted
+        # Granting one token at a time would be a message to the engine for each token back.
+        worth_it = missing >= CREDIT_WINDOW // 2 or self.granted <= self.produced
+        return missing if missing > 0 and worth_it else 0
+
+
+class Journal:
+    """Accepted requests that have not ended. `close` is the only way out."""
+
+    def __init__(self) -> None:
+        self._by_id: dict[int, Entry] = {}
+        self._by_client: dict[tuple[int, int], Entry] = {}
+        self.accepted = 0
+        self.done = 0
+        self.failed = 0
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(list(self._by_id.values()))
+
+    def open(self, entry: Entry) -> None:
+        self._by_id[entry.id] = entry
+        self._by_client[id(entry.owner), entry.client_id] = entry
+        self.accepted += 1
+
+    def find(self, request_id: int) -> Entry | None:
+        """The entry, or None if it has ended: events may still be under way for it."""
+        return self._by_id.get(request_id)
+
+    def of_client(self, owner: Owner, client_id: int) -> Entry | None:
+        return self._by_client.get((id(owner), client_id))
+
+    def of_owner(self, owner: Owner) -> list[Entry]:
+        return [entry for entry in self._by_id.values() if entry.owner is owner]
+
+    def close(self, entry: Entry, *, failed: bool) -> bool:
+        """End an entry; False if it had ended before, and then nothing may be sent for it."""
+        if self._by_id.pop(entry.id, None) is None:
+            return False
+        del self._by_client[id(entry.owner), entry.client_id]
+        if entry.deadline is not None:
+            entry.deadline.cancel()
+        if failed:
+            self.failed += 1
+        else:
+            self.done += 1
+        return True

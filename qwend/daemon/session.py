@@ -1,0 +1,208 @@
+"""A session: one client's connection, from its first byte to its last.
+
+Owns the bytes of one socket and the pace at which the client reads. Knows nothing of the engine:
+requests go to the broker, and what the broker sends goes out.
+
+A client that stops reading stops its own sequences: while its outbox is over the limit it is
+`congested` and gets no more credit. One that stays so for `slow_reader_s` is cut off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from qwend import __version__
+from qwend.config import LimitsConfig
+from qwend.daemon.broker import Broker
+from qwend.daemon.journal import Timer
+from qwend.errors import LocalProtocolError
+from qwend.wire.codes import ErrorCode
+from qwend.wire.connection import Connection
+from qwend.wire.events import BadMessage, EndOfStream, Event, ProtocolFailure
+from qwend.wire.messages import DaemonMessage
+from qwend.wire.notices import Error, GoAway, Pong, StatusReply
+from qwend.wire.replies import Welcome
+from qwend.wire.requests import (
+    Cancel,
+    Chat,
+    Complete,
+    Credit,
+    Hello,
+    Ping,
+    Prefill,
+    Status,
+    Tokenize,
+)
+from qwend.wire.states import Side, State
+
+log = logging.getLogger(__name__)
+
+# What this daemon can do besides the messages themselves. Later features announce themselves here.
+CAPABILITIES = ("chat", "complete", "prefill", "tokenize", "credit")
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who is at the other end, by the kernel's word (SO_PEERCRED, unix(7))."""
+
+    pid: int
+    uid: int
+    gid: int
+
+    @classmethod
+    def of(cls, peer: socket.socket) -> Identity:
+        data = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        return cls(*struct.unpack("3i", data))
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What a session needs of the daemon. status: the map of the `status` reply."""
+
+    broker: Broker
+    limits: LimitsConfig
+    status: Callable[[], Mapping[str, object]]
+    welcome: Callable[[], tuple[str, int]]
+
+
+class Session(asyncio.Protocol):
+    """on_closed: told once, when the connection is gone."""
+
+    def __init__(self, service: Service, on_closed: Callable[[Session], None]) -> None:
+        self._service = service
+        self._on_closed = on_closed
+        self._connection = Connection(Side.DAEMON)
+        self._transport: asyncio.Transport | None = None
+        self._timer: Timer | None = None
+        self._uid = -1
+        self.congested = False
+
+    @property
+    def uid(self) -> int:
+        return self._uid
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._uid = Identity.of(transport.get_extra_info("socket")).uid
+        transport.set_write_buffer_limits(high=self._service.limits.outbox_bytes)
+        limit_s = self._service.limits.hello_timeout_s
+        self._timer = asyncio.get_running_loop().call_later(limit_s, self._hello_late, limit_s)
+
+    def data_received(self, data: bytes) -> None:
+        self._connection.receive_data(data)
+        self._handle_events()
+
+    def eof_received(self) -> bool:
+        self._connection.receive_eof()
+        self._handle_events()
+        return False  # asyncio closes the transport
+
+    def pause_writing(self) -> None:
+        self.congested = True
+        self._restart_timer(self._service.limits.slow_reader_s, self._too_slow)
+
+    def resume_writing(self) -> None:
+        self.congested = False
+        self._stop_timer()
+        self._service.broker.resume(self)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._stop_timer()
+        self._transport = None
+        self._connection.close()
+        self._service.broker.drop(self)
+        self._on_closed(self)
+
+    # Owner
+
+    def send(self, message: DaemonMessage) -> None:
+        if self._transport is None or self._transport.is_closing():
+            return
+        try:
+            self._transport.write(self._connection.send(message))
+        except LocalProtocolError as error:
+            # A fault of ours must not take the other clients with it.
+            log.error("cannot send %s: %s", message.op, error)
+            self._transport.abort()
+
+    def close(self) -> None:
+        """Close once what is in the outbox has been read."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def turn_away(self, error: Error) -> None:
+        """Refuse the connection as a whole, before anything was said."""
+        self.send(error)
+        self.close()
+
+    def say_goodbye(self, reason: str, message: str) -> None:
+        if self._connection.state is State.OPEN:
+            self.send(GoAway(reason, message))
+
+    def _handle_events(self) -> None:
+        for event in self._connection.events():
+            self._handle(event)
+            if self._transport is None:
+                return
+
+    def _handle(self, event: Event) -> None:
+        broker = self._service.broker
+        match event:
+            case Chat() | Complete() | Prefill() | Tokenize():
+                broker.submit(self, event)
+            case Credit():
+                broker.allow(self, event.id, event.tokens)
+            case Cancel():
+                broker.cancel(self, event.id)
+            case Ping():
+                self.send(Pong(event.nonce))
+            case Status():
+                self.send(StatusReply(self._service.status()))
+            case Hello():
+                self._greet()
+            case BadMessage():
+                self.send(event.answer())
+            case ProtocolFailure():
+                log.info("uid %d broke the protocol: %s", self._uid, event.error.code)
+                self.send(event.answer())
+                self.close()
+            case EndOfStream():
+                self.close()
+
+    def _greet(self) -> None:
+        self._stop_timer()
+        model, context = self._service.welcome()
+        self.send(Welcome(f"qwend {__version__}", model, context, CAPABILITIES))
+
+    def _hello_late(self, limit_s: float) -> None:
+        self.turn_away(
+            Error(ErrorCode.HELLO_TIMEOUT, f"no hello within {limit_s:g} s of connecting")
+        )
+
+    def _too_slow(self) -> None:
+        limit_s = self._service.limits.slow_reader_s
+        log.info("uid %d left its outbox unread for %g s", self._uid, limit_s)
+        self._service.broker.fail_all(
+            self,
+            ErrorCode.SLOW_CONSUMER,
+            f"the connection's outbox was full and unread for {limit_s:g} s",
+        )
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _restart_timer(self, delay_s: float, action: Callable[[], None]) -> None:
+        self._stop_timer()
+        self._timer = asyncio.get_running_loop().call_later(delay_s, action)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

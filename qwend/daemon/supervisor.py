@@ -1,0 +1,168 @@
+"""The supervisor: there is always an engine, or a reason why there is none.
+
+Owns the engine process across its deaths: starts it, starts it again with a growing pause, and
+gives up when it dies too often. Knows nothing of requests.
+
+    STARTING -> READY -> LOST -> STARTING ...      LOST -> FAILED after too many deaths
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from qwend.daemon.engine_process import EngineProcess
+from qwend.engine.events import CannotStart, Event, Loading, Ready
+from qwend.engine.settings import EngineStart
+from qwend.errors import EngineLost, ModelError
+
+log = logging.getLogger(__name__)
+
+# More deaths than this within a minute are no accident: a model or a machine that cannot work.
+MOST_DEATHS = 5
+DEATHS_WINDOW_S = 60.0
+FIRST_PAUSE_S = 0.1
+LONGEST_PAUSE_S = 5.0
+
+
+class EngineState(Enum):
+    STARTING = "starting"
+    READY = "ready"
+    LOST = "lost"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """What the rest of the front wants to hear, always in the event loop.
+
+    ready: an engine takes requests; `send` reaches it. lost: it is gone, with the reason.
+    failed: no further try will be made. loading: stage and fraction of a start.
+    """
+
+    events: Callable[[Sequence[Event]], None]
+    ready: Callable[[Callable[[dict[str, Any]], None]], None]
+    lost: Callable[[str], None]
+    failed: Callable[[str], None]
+    loading: Callable[[str, float], None]
+
+
+# Starts one engine process; tests give one that needs no model.
+Starter = Callable[
+    [EngineStart, Callable[[list[Event]], None], Callable[[str], None]],
+    "asyncio.Future[EngineProcess] | Any",
+]
+
+
+class Supervisor:
+    def __init__(
+        self,
+        settings: EngineStart,
+        start: Starter,
+        hooks: Hooks,
+        clock: Callable[[], float],
+    ) -> None:
+        self._settings = settings
+        self._start_process = start
+        self._hooks = hooks
+        self._clock = clock
+        self._engine: EngineProcess | None = None
+        self._deaths: deque[float] = deque()
+        self._complaint = ""
+        self._stopping = False
+        self._changed = asyncio.Event()
+        self._restart: asyncio.Task[None] | None = None
+        self.state = EngineState.STARTING
+        self.restarts = 0
+        self.reason = ""
+        self.description: dict[str, Any] = {}
+
+    @property
+    def pid(self) -> int:
+        return self._engine.pid if self._engine is not None else 0
+
+    async def start(self) -> None:
+        """Start the first engine and wait until it is ready.
+
+        Raises: ModelError or EngineLost if it is not to be: a first start that fails is told to
+        the operator at once and not tried again.
+        """
+        await self._launch()
+        while self.state is EngineState.STARTING:
+            self._changed.clear()
+            await self._changed.wait()
+        if self.state is not EngineState.READY:
+            self._stopping = True
+            if self._restart is not None:
+                self._restart.cancel()
+            raise (ModelError if self._complaint else EngineLost)(self.reason)
+
+    async def stop(self) -> None:
+        self._stopping = True
+        if self._restart is not None:
+            self._restart.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._restart
+        if self._engine is not None:
+            await self._engine.stop()
+
+    async def _launch(self) -> None:
+        self._complaint = ""
+        self.state = EngineState.STARTING
+        self._engine = await self._start_process(self._settings, self._on_events, self._on_exit)
+
+    def _on_events(self, events: list[Event]) -> None:
+        for event in events:
+            if isinstance(event, Loading):
+                self._hooks.loading(event.stage, event.fraction)
+            elif isinstance(event, CannotStart):
+                self._complaint = event.message
+            elif isinstance(event, Ready):
+                self._become_ready(event)
+        self._hooks.events(events)
+
+    def _become_ready(self, event: Ready) -> None:
+        assert self._engine is not None
+        self.state = EngineState.READY
+        self.reason = ""
+        self.description = event.description
+        self._changed.set()
+        self._hooks.ready(self._engine.send)
+
+    def _on_exit(self, how: str) -> None:
+        self._engine = None
+        first = self.state is EngineState.STARTING and not self.restarts
+        if self._stopping:
+            return
+        self.reason = self._complaint or f"the engine process ended: {how}"
+        log.warning("engine lost: %s", self.reason)
+        self.state = EngineState.LOST
+        self._changed.set()
+        self._hooks.lost(self.reason)
+        if first:
+            return
+        if self._too_many_deaths():
+            self.state = EngineState.FAILED
+            log.error("the engine died more than %d times in a minute: giving up", MOST_DEATHS)
+            self._hooks.failed(self.reason)
+            return
+        self._restart = asyncio.get_running_loop().create_task(self._launch_again())
+
+    async def _launch_again(self) -> None:
+        pause = min(FIRST_PAUSE_S * 2 ** (len(self._deaths) - 1), LONGEST_PAUSE_S)
+        await asyncio.sleep(pause)
+        self.restarts += 1
+        await self._launch()
+
+    def _too_many_deaths(self) -> bool:
+        now = self._clock()
+        self._deaths.append(now)
+        while self._deaths[0] < now - DEATHS_WINDOW_S:
+            self._deaths.popleft()
+        return len(self._deaths) > MOST_DEATHS
