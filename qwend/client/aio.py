@@ -1,0 +1,117 @@
+"""The asyncio client: one connection, any number of answers at once.
+
+Rule 1: it offers what the blocking client offers, with the same names.
+Rule 2: this file does not know sockets nor the protocol; `aio_channel` and `session` do.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Self, Unpack
+
+from qwend.client import options
+from qwend.client.aio_channel import AsyncChannel, AsyncInbox
+from qwend.client.aio_stream import AsyncTokenStream
+from qwend.client.answering import Answering
+from qwend.client.options import Conversation, GenerationOptions
+from qwend.paths import find_socket
+from qwend.wire import (
+    Chat,
+    ClientMessage,
+    Complete,
+    Done,
+    Prefill,
+    StatusReply,
+    Tokenize,
+    Welcome,
+)
+
+
+class AsyncClient:
+    """A connection to the daemon inside `async with`; its arguments are those of `Client`."""
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        timeout_s: float = 10.0,
+        name: str = "qwend-python",
+    ) -> None:
+        self._channel = AsyncChannel(find_socket(os.environ, path), timeout_s, name)
+
+    @property
+    def welcome(self) -> Welcome:
+        """What the daemon said of itself: model, context, capabilities."""
+        return self._channel.welcome
+
+    async def chat(
+        self, messages: Conversation, **generation: Unpack[GenerationOptions]
+    ) -> AsyncTokenStream:
+        """Ask for the next message of a conversation."""
+        chosen = options.generation(**generation)
+        given = options.conversation(messages)
+        return await self._open(lambda id_: Chat(id_, given, chosen), chosen.credit)
+
+    async def complete(
+        self, prompt: str | Sequence[int], **generation: Unpack[GenerationOptions]
+    ) -> AsyncTokenStream:
+        """Ask for the continuation of a text or of token ids, without a chat template."""
+        chosen = options.generation(**generation)
+        given = options.prompt(prompt)
+        return await self._open(lambda id_: Complete(id_, given, chosen), chosen.credit)
+
+    async def prefill(
+        self, messages: Conversation | None = None, *, prompt: str | Sequence[int] | None = None
+    ) -> Done:
+        """Have the daemon compute and keep what a later request will begin with."""
+        chat = None if messages is None else options.conversation(messages)
+        text = None if prompt is None else options.prompt(prompt)
+        return await (await self._open(lambda id_: Prefill(id_, chat, text))).wait()
+
+    async def tokenize(self, text: str, *, special: bool = False) -> tuple[int, ...]:
+        """Return the token ids of `text`; `special` reads control tokens in it as such."""
+        stream = await self._open(lambda id_: Tokenize(id_, text, special))
+        return (await stream.wait()).tokens or ()
+
+    async def status(self) -> Mapping[str, object]:
+        """Return what the daemon says of its state; docs/protocol.md lists the keys."""
+        inbox = AsyncInbox()
+        await self._channel.send(self._channel.session.status(inbox))
+        reply = await self._channel.receive(inbox, at_once=True)
+        assert isinstance(reply, StatusReply)
+        return reply.status
+
+    async def ping(self) -> float:
+        """Return the seconds until the daemon answered."""
+        inbox = AsyncInbox()
+        started = time.monotonic()
+        await self._channel.send(self._channel.session.ping(inbox))
+        await self._channel.receive(inbox, at_once=True)
+        return time.monotonic() - started
+
+    async def close(self) -> None:
+        """Close the connection; the daemon cancels what is still open. May be called again."""
+        await self._channel.close()
+
+    async def __aenter__(self) -> Self:
+        await self._channel.open()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def _open(
+        self, build: Callable[[int], ClientMessage], window: int | None = None
+    ) -> AsyncTokenStream:
+        inbox = AsyncInbox()
+        request_id, data = self._channel.session.request(build, inbox)
+        await self._channel.send(data)
+        return AsyncTokenStream(self._channel, inbox, Answering(request_id, window))

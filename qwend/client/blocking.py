@@ -1,0 +1,121 @@
+"""The blocking client: one connection, used by one thread at a time, any number of open answers.
+
+Rule 1: while one answer is read, what comes for the others waits in their inboxes.
+Rule 2: this file does not know sockets nor the protocol; `channel` and `session` do.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Self, Unpack
+
+from qwend.client import options
+from qwend.client.answering import Answering
+from qwend.client.channel import Channel
+from qwend.client.options import Conversation, GenerationOptions
+from qwend.client.session import Inbox
+from qwend.client.stream import TokenStream
+from qwend.paths import find_socket
+from qwend.wire import (
+    Chat,
+    ClientMessage,
+    Complete,
+    Done,
+    Prefill,
+    StatusReply,
+    Tokenize,
+    Welcome,
+)
+
+
+class Client:
+    """A connection to the daemon, open from construction to `close`.
+
+    path: the socket; None finds it as `qwenctl` does.
+    timeout_s: for connecting, and for each answer that the daemon can give at once (welcome,
+    status, ping). Answers of the model are not limited here: give `deadline_s`.
+
+    Raises: DaemonUnreachable, PermissionDenied, or RequestFailed if the daemon is too busy.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        timeout_s: float = 10.0,
+        name: str = "qwend-python",
+    ) -> None:
+        self._channel = Channel(find_socket(os.environ, path), timeout_s, name)
+
+    @property
+    def welcome(self) -> Welcome:
+        """What the daemon said of itself: model, context, capabilities."""
+        return self._channel.welcome
+
+    def chat(self, messages: Conversation, **generation: Unpack[GenerationOptions]) -> TokenStream:
+        """Ask for the next message of a conversation."""
+        chosen = options.generation(**generation)
+        given = options.conversation(messages)
+        return self._open(lambda id_: Chat(id_, given, chosen), chosen.credit)
+
+    def complete(
+        self, prompt: str | Sequence[int], **generation: Unpack[GenerationOptions]
+    ) -> TokenStream:
+        """Ask for the continuation of a text or of token ids, without a chat template."""
+        chosen = options.generation(**generation)
+        given = options.prompt(prompt)
+        return self._open(lambda id_: Complete(id_, given, chosen), chosen.credit)
+
+    def prefill(
+        self, messages: Conversation | None = None, *, prompt: str | Sequence[int] | None = None
+    ) -> Done:
+        """Have the daemon compute and keep what a later request will begin with."""
+        chat = None if messages is None else options.conversation(messages)
+        text = None if prompt is None else options.prompt(prompt)
+        return self._open(lambda id_: Prefill(id_, chat, text)).wait()
+
+    def tokenize(self, text: str, *, special: bool = False) -> tuple[int, ...]:
+        """Return the token ids of `text`; `special` reads control tokens in it as such."""
+        return self._open(lambda id_: Tokenize(id_, text, special)).wait().tokens or ()
+
+    def status(self) -> Mapping[str, object]:
+        """Return what the daemon says of its state; docs/protocol.md lists the keys."""
+        inbox = Inbox()
+        self._channel.send(self._channel.session.status(inbox))
+        reply = self._channel.receive(inbox, at_once=True)
+        assert isinstance(reply, StatusReply)
+        return reply.status
+
+    def ping(self) -> float:
+        """Return the seconds until the daemon answered."""
+        inbox = Inbox()
+        started = time.monotonic()
+        self._channel.send(self._channel.session.ping(inbox))
+        self._channel.receive(inbox, at_once=True)
+        return time.monotonic() - started
+
+    def close(self) -> None:
+        """Close the connection; the daemon cancels what is still open. May be called again."""
+        self._channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _open(
+        self, build: Callable[[int], ClientMessage], window: int | None = None
+    ) -> TokenStream:
+        inbox = Inbox()
+        request_id, data = self._channel.session.request(build, inbox)
+        self._channel.send(data)
+        return TokenStream(self._channel, inbox, Answering(request_id, window))

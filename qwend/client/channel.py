@@ -1,0 +1,104 @@
+"""A session over a blocking Unix socket: sends, and reads until an inbox has something.
+
+Rule 1: every socket call of the blocking client is here, and every OSError ends here.
+Rule 2: this file does not know what is asked or answered.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from pathlib import Path
+
+from qwend.client.errors import ClientError, ConnectionLost, DaemonUnreachable, connect_error
+from qwend.client.session import Answer, Inbox, Session
+from qwend.wire import Welcome
+
+_READ_BYTES = 64 * 1024
+"""A Unix stream socket holds 208 KiB by default (net.core.wmem_default); one read need not."""
+
+
+class Channel:
+    """Open from construction to `close`.
+
+    timeout_s: for connecting, for the welcome, for sending, and for what `receive` is told to.
+    Raises: DaemonUnreachable, PermissionDenied, or RequestFailed if the daemon is too busy.
+    """
+
+    def __init__(self, path: Path, timeout_s: float, name: str) -> None:
+        self.path = path
+        self.session = Session(path)
+        self._timeout_s = timeout_s
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self._connect()
+            self.send(self.session.hello(name))
+            self.welcome = self._await_welcome()
+        except BaseException:
+            self._socket.close()
+            raise
+
+    def send(self, data: bytes) -> None:
+        """Raises: ConnectionLost with the daemon's reason if it gave one."""
+        try:
+            self._socket.settimeout(self._timeout_s)
+            self._socket.sendall(data)
+        except (BrokenPipeError, ConnectionResetError):
+            # The daemon has closed; why may still be there to read.
+            deadline = time.monotonic() + self._timeout_s
+            while self.session.lost is None:
+                self._read(deadline)
+            raise self.session.lost from None
+        except OSError as error:
+            # A part may be sent: no other message can follow it.
+            lost = ConnectionLost(f"sending to {self.path}: {error}")
+            self.session.end(lost)
+            raise lost from error
+
+    def receive(self, inbox: Inbox, *, at_once: bool) -> Answer:
+        """Read until something came for `inbox`; an answer due `at_once` has `timeout_s`."""
+        deadline = time.monotonic() + self._timeout_s if at_once else None
+        while (answer := self.session.take(inbox)) is None:
+            self._read(deadline)
+        return answer
+
+    def close(self) -> None:
+        self.session.end(ConnectionLost("this client has been closed"))
+        self._socket.close()
+
+    def _connect(self) -> None:
+        try:
+            self._socket.settimeout(self._timeout_s)
+            self._socket.connect(os.fspath(self.path))
+        except OSError as error:
+            raise connect_error(self.path, error) from error
+
+    def _await_welcome(self) -> Welcome:
+        deadline = time.monotonic() + self._timeout_s
+        while self.session.welcome is None:
+            if self.session.lost:
+                raise self.session.lost
+            self._read(deadline)
+        return self.session.welcome
+
+    def _read(self, deadline: float | None) -> None:
+        """Read once, until `deadline`; what came, or why nothing will, is then in the session."""
+        left_s = None if deadline is None else max(deadline - time.monotonic(), 0.001)
+        try:
+            self._socket.settimeout(left_s)
+            data = self._socket.recv(_READ_BYTES)
+        except TimeoutError:
+            self.session.end(self._silence())
+        except ConnectionResetError:
+            self.session.receive(b"")
+        except OSError as error:
+            self.session.end(ConnectionLost(f"reading from {self.path}: {error}"))
+        else:
+            self.session.receive(data)
+
+    def _silence(self) -> ClientError:
+        what = f"no answer within {self._timeout_s:g} s; it may be stuck"
+        if self.session.welcome is None:
+            return DaemonUnreachable(self.path, what)
+        return ConnectionLost(f"the daemon gave {what}")

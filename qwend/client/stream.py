@@ -1,0 +1,99 @@
+"""An answer as the blocking client's user reads it.
+
+Rule 1: reading, ending and giving up one request are here.
+Rule 2: this file does not know how bytes arrive, nor how the request was made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Self
+
+from qwend.client.answering import Answering
+from qwend.client.channel import Channel
+from qwend.client.errors import ClientError
+from qwend.client.session import Inbox
+from qwend.wire import Accepted, Cancel, Credit, Done, Progress, Token
+
+
+class TokenStream:
+    """The answer to one request: iterate for its tokens, then see `result`.
+
+    As a context manager, or with `close`, leaving it early cancels the request.
+    Reading raises RequestFailed or ConnectionLost.
+    """
+
+    def __init__(self, channel: Channel, inbox: Inbox, answering: Answering) -> None:
+        self._channel = channel
+        self._inbox = inbox
+        self._answering = answering
+        self._over = False
+
+    @property
+    def text(self) -> str:
+        """The answer as far as it was read."""
+        return self._answering.text
+
+    @property
+    def accepted(self) -> Accepted | None:
+        return self._answering.accepted
+
+    @property
+    def result(self) -> Done | None:
+        """How it ended; None until the last token was read."""
+        return self._answering.result
+
+    def events(self) -> Iterator[Accepted | Progress | Token]:
+        """Everything that comes before the end, for those who show what they wait for."""
+        while not self._over:
+            try:
+                answer = self._channel.receive(self._inbox, at_once=False)
+                self._answering.follow(answer)
+            except ClientError:
+                self._over = True
+                raise
+            if isinstance(answer, Done):
+                self._over = True
+            elif isinstance(answer, Accepted | Progress | Token):
+                yield answer
+                if credit := self._answering.due_credit():
+                    self.grant(credit)
+
+    def __iter__(self) -> Iterator[Token]:
+        return (event for event in self.events() if isinstance(event, Token))
+
+    def wait(self) -> Done:
+        """Read to the end; return how it ended."""
+        for _ in self.events():
+            pass
+        if self.result is None:
+            raise self._channel.session.lost or ValueError("this stream has been closed")
+        return self.result
+
+    def grant(self, tokens: int) -> None:
+        """Allow `tokens` more; needed only for a request made with credit=0."""
+        if not self._over:
+            self._channel.send(self._channel.session.about(Credit(self._answering.id, tokens)))
+
+    def cancel(self) -> None:
+        """Ask the daemon to stop; what was on its way can still be read, `result` last."""
+        if not self._over:
+            self._channel.send(self._channel.session.about(Cancel(self._answering.id)))
+
+    def close(self) -> None:
+        """Stop reading; the daemon is told to stop if it had not ended. May be called again."""
+        if not self._over:
+            self._over = True
+            self._channel.send(self._channel.session.abandon(self._answering.id))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,121 @@
+"""What a program is told when the daemon cannot be reached, for both clients."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from qwend.client import (
+    AsyncClient,
+    Client,
+    DaemonUnreachable,
+    PermissionDenied,
+    RequestFailed,
+)
+from qwend.client.errors import connect_error
+from qwend.wire import Error, Hello
+
+from .fake_daemon import Talk, fake_daemon
+
+Connect = Callable[[Path, float], None]
+
+
+def connect_blocking(path: Path, timeout_s: float) -> None:
+    Client(path, timeout_s=timeout_s).close()
+
+
+def connect_asyncio(path: Path, timeout_s: float) -> None:
+    async def connect() -> None:
+        async with AsyncClient(path, timeout_s=timeout_s):
+            pass
+
+    asyncio.run(connect())
+
+
+@pytest.fixture(params=[connect_blocking, connect_asyncio])
+def connect(request: pytest.FixtureRequest) -> Connect:
+    chosen: Connect = request.param
+    return chosen
+
+
+def test_without_a_socket_the_hint_is_how_to_start_it(socket_path: Path, connect: Connect) -> None:
+    with pytest.raises(DaemonUnreachable, match="systemctl start qwend") as caught:
+        connect(socket_path, 5)
+    assert caught.value.path == socket_path
+
+
+def test_a_socket_left_behind_is_told_from_a_missing_one(
+    socket_path: Path, connect: Connect
+) -> None:
+    with socket.socket(socket.AF_UNIX) as left_behind:
+        left_behind.bind(str(socket_path))
+    with pytest.raises(DaemonUnreachable, match="nobody listens"):
+        connect(socket_path, 5)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may open every socket")
+def test_a_forbidden_socket_names_the_group_to_join(socket_path: Path, connect: Connect) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(socket_path))
+        listener.listen()
+        socket_path.chmod(0)
+        with pytest.raises(PermissionDenied, match="usermod -aG"):
+            connect(socket_path, 5)
+
+
+def test_permission_denied_by_the_kernel_names_the_group(socket_path: Path) -> None:
+    socket_path.touch()
+    error = connect_error(socket_path, PermissionError(13, "Permission denied"))
+    assert isinstance(error, PermissionDenied)
+    assert "usermod -aG" in error.hint
+
+
+def test_a_daemon_that_does_not_greet_is_unreachable(socket_path: Path, connect: Connect) -> None:
+    def script(talk: Talk) -> None:
+        talk.expect(Hello)
+        assert talk.socket.recv(1) == b""
+
+    with (
+        fake_daemon(socket_path, script) as path,
+        pytest.raises(DaemonUnreachable, match="may be stuck"),
+    ):
+        connect(path, 0.3)
+
+
+def test_a_daemon_that_closes_without_a_word_is_unreachable(
+    socket_path: Path, connect: Connect
+) -> None:
+    def script(talk: Talk) -> None:
+        talk.expect(Hello)
+
+    with (
+        fake_daemon(socket_path, script) as path,
+        pytest.raises(DaemonUnreachable, match="before it said welcome"),
+    ):
+        connect(path, 5)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (Error("busy", "too many connections", retry_after_s=1), RequestFailed),
+        (Error("forbidden", "not for uid 7"), PermissionDenied),
+        (Error("protocol_mismatch", "this is qwend/2"), RequestFailed),
+    ],
+)
+def test_a_refusal_instead_of_welcome_is_passed_on(
+    socket_path: Path, connect: Connect, error: Error, kind: type[Exception]
+) -> None:
+    def script(talk: Talk) -> None:
+        talk.say(error)
+        assert talk.socket.recv(65536)  # a hello may still come
+
+    with fake_daemon(socket_path, script) as path:
+        with pytest.raises(kind, match=error.message) as caught:
+            connect(path, 5)
+        assert getattr(caught.value, "code", None) == error.code
