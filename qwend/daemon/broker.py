@@ -10,6 +10,7 @@ reader and a drain are all that one call to the engine.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any
@@ -45,6 +46,12 @@ class Broker:
         self._ids = count(1)
         self._engine: SendToEngine | None = None
         self._refusal: tuple[ErrorCode, str] | None = None
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    async def emptied(self) -> None:
+        """Return once no request is open."""
+        await self._empty.wait()
 
     @property
     def waiting(self) -> int:
@@ -154,6 +161,7 @@ class Broker:
 
     def _accept(self, entry: Entry) -> None:
         self.journal.open(entry)
+        self._empty.clear()
         ahead = self._admission.enter(entry)
         if ahead is None:
             self._forward(entry)
@@ -208,10 +216,8 @@ class Broker:
         successor = self._admission.leave(entry)
         if successor is not None:
             self._forward(successor)
-
-    @property
-    def refusing(self) -> bool:
-        return self._refusal is not None
+        if not len(self.journal):
+            self._empty.set()
 
 
 def _never_started(entry: Entry) -> Finished:

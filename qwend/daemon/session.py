@@ -71,10 +71,16 @@ class Service:
 
 
 class Session(asyncio.Protocol):
-    """on_closed: told once, when the connection is gone."""
+    """on_opened, on_closed: told once each, when the connection comes and when it is gone."""
 
-    def __init__(self, service: Service, on_closed: Callable[[Session], None]) -> None:
+    def __init__(
+        self,
+        service: Service,
+        on_opened: Callable[[Session], None],
+        on_closed: Callable[[Session], None],
+    ) -> None:
         self._service = service
+        self._on_opened = on_opened
         self._on_closed = on_closed
         self._connection = Connection(Side.DAEMON)
         self._transport: asyncio.Transport | None = None
@@ -95,6 +101,7 @@ class Session(asyncio.Protocol):
         transport.set_write_buffer_limits(high=self._service.limits.outbox_bytes)
         limit_s = self._service.limits.hello_timeout_s
         self._timer = asyncio.get_running_loop().call_later(limit_s, self._hello_late, limit_s)
+        self._on_opened(self)
 
     def data_received(self, data: bytes) -> None:
         self._connection.receive_data(data)
@@ -137,6 +144,11 @@ class Session(asyncio.Protocol):
         """Close once what is in the outbox has been read."""
         if self._transport is not None:
             self._transport.close()
+
+    def abort(self) -> None:
+        """Close now; what is in the outbox is lost."""
+        if self._transport is not None:
+            self._transport.abort()
 
     def turn_away(self, error: Error) -> None:
         """Refuse the connection as a whole, before anything was said."""
@@ -195,8 +207,7 @@ class Session(asyncio.Protocol):
             ErrorCode.SLOW_CONSUMER,
             f"the connection's outbox was full and unread for {limit_s:g} s",
         )
-        if self._transport is not None:
-            self._transport.abort()
+        self.abort()
 
     def _restart_timer(self, delay_s: float, action: Callable[[], None]) -> None:
         self._stop_timer()

@@ -1,0 +1,259 @@
+"""The daemon: everything put together, started in order, and taken down in reverse.
+
+The only place where the parts meet: each gets what it needs as an argument, and whoever opens
+something registers its undo here. `run` reads as the life of the daemon.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import time
+from collections.abc import Mapping
+from contextlib import AsyncExitStack, ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from qwend.config import Config
+from qwend.daemon.broker import Broker
+from qwend.daemon.clients import Clients
+from qwend.daemon.engine_process import EngineProcess
+from qwend.daemon.engine_settings import engine_settings
+from qwend.daemon.listener import SocketPath, systemd_listener
+from qwend.daemon.model import HeldModel, hold_model
+from qwend.daemon.notify import Notifier
+from qwend.daemon.session import Service
+from qwend.daemon.state import Condition, DaemonState
+from qwend.daemon.status import daemon_status, engine_status, model_status
+from qwend.daemon.supervisor import Hooks, Supervisor
+from qwend.daemon.system_prompt import SystemPrompt
+from qwend.daemon.tuning import Tuning, tune
+from qwend.host.root import HostRoot
+from qwend.paths import Paths
+from qwend.wire.codes import ErrorCode
+
+log = logging.getLogger(__name__)
+
+# After the drain, how long a client may take to read its last messages.
+LAST_WORDS_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """The outside world, as arguments. script: for the scripted backend, by name."""
+
+    paths: Paths
+    environ: Mapping[str, str]
+    host: HostRoot
+    script: Mapping[str, Any]
+
+
+class Daemon:
+    def __init__(self, config: Config, world: World) -> None:
+        self._config = config
+        self._world = world
+        self._begin = time.monotonic()
+        self._state = DaemonState()
+        self._notifier = Notifier(world.environ)
+        loop = asyncio.get_running_loop()
+        self._broker = Broker(config, time.monotonic, loop.call_later)
+        self._service = Service(self._broker, config.limits, self.status, self._welcome)
+        self._clients = Clients(self._service, config.limits)
+        self._system_prompt = SystemPrompt(self._broker)
+        self._supervisor: Supervisor | None = None
+        self._model: HeldModel | None = None
+        self._stop = asyncio.Event()
+        self._cut = asyncio.Event()
+
+    async def run(self) -> None:
+        """Tune, warm, load, calibrate, pre-fill, listen, serve, drain; undo in reverse.
+
+        Raises: QwendError if it cannot start; nothing is left behind then.
+        """
+        async with AsyncExitStack() as undo:
+            host_undo = undo.enter_context(ExitStack())
+            self._take_signals()
+            socket_path = self._claim_socket(host_undo)
+            tuning = tune(self._config, self._world.host, self._world.paths, host_undo)
+            self._state.degraded += tuning.degraded
+            await self._warm_model(host_undo)
+            await self._start_engine(tuning, undo)
+            await self._prefill()
+            await self._listen(socket_path, undo)
+            self._become_ready()
+            await self._stop.wait()
+            await self._drain()
+
+    def status(self) -> dict[str, object]:
+        assert self._supervisor is not None
+        engine = engine_status(self._supervisor, self._broker, self._config.engine.backend)
+        train_context = int(self._supervisor.description.get("train_context", 0))
+        return daemon_status(
+            state=self._state,
+            uptime_s=time.monotonic() - self._begin,
+            socket=str(self._socket_shown),
+            connections=len(self._clients),
+            broker=self._broker,
+            engine=engine,
+            model=model_status(self._model, self._model_name, train_context),
+        )
+
+    @property
+    def _socket_shown(self) -> Path:
+        configured = self._config.socket.path
+        return Path(configured) if configured else self._world.paths.socket
+
+    @property
+    def _model_name(self) -> str:
+        if self._config.engine.backend == "scripted":
+            return "scripted"
+        return self._model.file.name if self._model else self._config.model.name
+
+    def _welcome(self) -> tuple[str, int]:
+        """Model and context for the greeting: the most tokens that one request can have."""
+        assert self._supervisor is not None
+        facts = self._supervisor.description
+        cells = int(facts.get("context_cells", self._config.model.context))
+        return self._model_name, min(cells, int(facts.get("train_context", cells)))
+
+    def _take_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._ask_to_stop, number)
+        loop.add_signal_handler(
+            signal.SIGHUP,
+            lambda: log.warning("reload is not supported yet: restart to read the configuration"),
+        )
+
+    def _ask_to_stop(self, number: int) -> None:
+        if self._stop.is_set():
+            log.info("%s again: stopping at once", signal.Signals(number).name)
+            self._cut.set()
+        self._stop.set()
+
+    def _claim_socket(self, undo: ExitStack) -> SocketPath | None:
+        """Early, so that a second daemon on the same path ends within a second."""
+        self._systemd_socket = systemd_listener(self._world.environ, os.getpid())
+        if self._systemd_socket is not None:
+            undo.callback(self._systemd_socket.close)
+            return None
+        claimed = SocketPath.claim(self._socket_shown)
+        undo.callback(claimed.close)
+        return claimed
+
+    async def _warm_model(self, undo: ExitStack) -> None:
+        if self._config.engine.backend == "scripted":
+            return
+        self._state.move(Condition.WARMING, "reading the model")
+        loop = asyncio.get_running_loop()
+        self._model = await asyncio.to_thread(
+            hold_model,
+            self._config.model,
+            self._world.paths.models,
+            self._world.paths.warm,
+            lambda done, total: _in_loop(loop, self._loading, "warming", done / max(total, 1)),
+            self._state.degraded.append,
+            undo,
+        )
+
+    async def _start_engine(self, tuning: Tuning, undo: AsyncExitStack) -> None:
+        settings = engine_settings(self._config, self._model, tuning, self._world.script)
+        self._supervisor = Supervisor(
+            settings,
+            self._start_process,
+            Hooks(
+                events=self._broker.handle,
+                ready=self._engine_ready,
+                lost=self._engine_lost,
+                failed=self._engine_failed,
+                loading=self._loading,
+            ),
+            time.monotonic,
+        )
+        undo.push_async_callback(self._supervisor.stop)
+        await self._supervisor.start()
+
+    def _start_process(self, settings: Any, on_events: Any, on_exit: Any) -> Any:
+        return EngineProcess.start(
+            settings,
+            inherit=() if self._model is None else (self._model.fd,),
+            environ=self._world.environ,
+            on_events=on_events,
+            on_exit=on_exit,
+        )
+
+    def _engine_ready(self, send: Any) -> None:
+        self._broker.attach_engine(send)
+        if self._clients.listening:
+            self._system_prompt.prefill()
+            self._become_ready()
+
+    def _engine_lost(self, reason: str) -> None:
+        self._broker.engine_lost(f"{reason}; the engine is being started again, send it again")
+        self._state.move(Condition.WARMING, f"engine lost: {reason}")
+        self._notifier.status(f"engine lost: {reason}")
+
+    def _engine_failed(self, reason: str) -> None:
+        message = f"the engine keeps dying: {reason}; see qwenctl status, then restart qwend"
+        self._state.move(Condition.FAILED, message)
+        self._broker.refuse(ErrorCode.MODEL_ERROR, message)
+        self._broker.fail_all(None, ErrorCode.ENGINE_LOST, message)
+        self._notifier.status(f"failed: {reason}")
+
+    def _loading(self, stage: str, fraction: float) -> None:
+        shown = f"{stage} {fraction:.0%}" if fraction else stage
+        self._state.move(Condition.WARMING, shown)
+        self._notifier.starting(shown)
+
+    async def _prefill(self) -> None:
+        self._loading("pre-filling the system prompt", 0.0)
+        await self._system_prompt.prefilled()
+
+    async def _listen(self, claimed: SocketPath | None, undo: AsyncExitStack) -> None:
+        listener = self._systemd_socket
+        if claimed is not None:
+            settings = self._config.socket
+            listener = claimed.listen(mode=int(settings.mode, 8), group=settings.group)
+        assert listener is not None
+        undo.callback(self._clients.close_listener)
+        await self._clients.listen(listener)
+
+    def _become_ready(self) -> None:
+        self._state.move(Condition.READY, "")
+        shown = f"{self._model_name}, {self._state.word}"
+        log.info("ready: %s on %s", shown, self._socket_shown)
+        for reason in self._state.degraded:
+            log.warning("degraded: %s", reason)
+        self._notifier.ready(shown)
+
+    async def _drain(self) -> None:
+        """Take no more, let what runs end within the drain, end the rest with an error."""
+        self._state.move(Condition.DRAINING, "draining")
+        self._notifier.stopping(f"draining {len(self._broker.journal)} requests")
+        self._clients.close_listener()
+        message = "the daemon is stopping: connect again once it is back"
+        self._broker.refuse(ErrorCode.SHUTTING_DOWN, message)
+        for session in self._clients:
+            session.say_goodbye("shutting_down", message)
+        await self._drained()
+        self._broker.fail_all(None, ErrorCode.SHUTTING_DOWN, message)
+        await self._clients.close(LAST_WORDS_S)
+
+    async def _drained(self) -> None:
+        """Until no request is open, the drain is over, or a second signal cuts it short."""
+        cut = asyncio.ensure_future(self._cut.wait())
+        empty = asyncio.ensure_future(self._broker.emptied())
+        await asyncio.wait(
+            (cut, empty),
+            timeout=self._config.limits.drain_s,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        cut.cancel()
+        empty.cancel()
+
+
+def _in_loop(loop: asyncio.AbstractEventLoop, call: Any, *arguments: Any) -> None:
+    loop.call_soon_threadsafe(call, *arguments)

@@ -1,0 +1,33 @@
+"""From configuration, model and machine to the settings of an engine process. Owns nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from qwend.config import Config
+from qwend.daemon.model import HeldModel
+from qwend.daemon.tuning import Tuning
+from qwend.engine.settings import EngineStart
+
+
+def engine_settings(
+    config: Config, model: HeldModel | None, tuning: Tuning, script: Mapping[str, Any]
+) -> EngineStart:
+    """script: settings of the scripted backend, used when that is configured."""
+    engine = config.engine
+    return EngineStart(
+        backend=engine.backend,
+        model=model.engine_path if model is not None else "",
+        cells=config.model.context,
+        ubatch=engine.ubatch,
+        max_sequences=engine.max_sequences,
+        threads=tuning.plan.threads,
+        cpus=tuning.plan.cpus,
+        gpu_layers=config.model.gpu_layers,
+        flash_attention=engine.flash_attention,
+        kv_type=engine.kv_type,
+        itl_budget_s=config.scheduler.itl_budget_ms / 1e3,
+        prefix_bytes=config.cache.prefix_mb << 20,
+        script=dict(script),
+    )

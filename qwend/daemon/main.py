@@ -1,0 +1,75 @@
+"""The `qwend` command: arguments, configuration, logging; then the daemon."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from qwend import __version__
+from qwend.config import load_config
+from qwend.errors import QwendError
+from qwend.host.root import HostRoot
+from qwend.paths import paths_for
+
+# What a script for the scripted backend is called in the environment: JSON, for tests only.
+SCRIPT_VARIABLE = "QWEND_SCRIPT"
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="qwend")
+def main() -> None:
+    """Keep a small Qwen model hot and stream its tokens over a Unix socket."""
+
+
+@main.command()
+@click.option("--config", "config_file", type=click.Path(path_type=Path), help="TOML file to read.")
+@click.option("--model", metavar="NAME|PATH", help="Model to load instead of the configured one.")
+@click.option("--socket", "socket_path", metavar="PATH", help="Socket to listen on.")
+def serve(config_file: Path | None, model: str | None, socket_path: str | None) -> None:
+    """Run the daemon in the foreground until SIGTERM or Ctrl-C."""
+    try:
+        _serve(dict(os.environ), config_file, _overrides(model, socket_path))
+    except QwendError as error:
+        click.echo(f"qwend: {error}", err=True)
+        sys.exit(1)
+
+
+def _overrides(model: str | None, socket_path: str | None) -> dict[str, str]:
+    """Options of the command line, as the environment variables they stand for."""
+    given = {}
+    if model is not None:
+        given["QWEND_MODEL_NAME"] = json.dumps(model)
+    if socket_path is not None:
+        given["QWEND_SOCKET_PATH"] = json.dumps(str(Path(socket_path).absolute()))
+    return given
+
+
+def _serve(
+    environ: Mapping[str, str], config_file: Path | None, overrides: Mapping[str, str]
+) -> None:
+    # Imported late: `qwend --help` and a wrong option need none of it.
+    from qwend.daemon.daemon import Daemon, World
+    from qwend.daemon.log import set_up_logging
+
+    paths = paths_for(environ, os.geteuid())
+    script: dict[str, Any] = json.loads(environ.get(SCRIPT_VARIABLE, "{}"))
+    settings = {key: value for key, value in environ.items() if key != SCRIPT_VARIABLE}
+    loaded = load_config(config_file, {**settings, **overrides})
+    set_up_logging(loaded.config.log.level, environ)
+    world = World(paths=paths, environ=environ, host=HostRoot(), script=script)
+
+    async def run() -> None:
+        await Daemon(loaded.config, world).run()
+
+    asyncio.run(run())
+
+
+if __name__ == "__main__":
+    main()

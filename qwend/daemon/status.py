@@ -1,0 +1,100 @@
+"""The status map: what the daemon truthfully knows of itself, gathered when asked.
+
+Owns nothing; every figure is read where it is kept. The keys are part of the protocol
+(docs/protocol.md): they may be added to, never renamed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import psutil
+
+from qwend import __version__
+from qwend.daemon.broker import Broker
+from qwend.daemon.model import HeldModel
+from qwend.daemon.state import DaemonState
+from qwend.daemon.supervisor import Supervisor
+
+
+def model_status(model: HeldModel | None, name: str, train_context: int) -> dict[str, Any]:
+    if model is None:
+        return {"name": name}
+    facts = model.facts
+    return {
+        "name": model.file.name,
+        "path": str(model.file.path),
+        "sha256": model.sha256,
+        "bytes": model.size_bytes,
+        "warm": model.warm,
+        "architecture": facts.architecture,
+        "quantization": facts.quantization,
+        "parameters": facts.parameter_count,
+        "train_context": train_context or facts.context_length,
+    }
+
+
+def engine_status(supervisor: Supervisor, broker: Broker, backend: str) -> dict[str, Any]:
+    gauges = broker.gauges
+    return {
+        "state": supervisor.state.value,
+        "reason": supervisor.reason,
+        "pid": supervisor.pid,
+        "restarts": supervisor.restarts,
+        "backend": backend,
+        **supervisor.description,
+        "running": gauges.running if gauges else 0,
+        "waiting": broker.waiting + (gauges.waiting if gauges else 0),
+        "used_cells": gauges.used_cells if gauges else 0,
+        "prefix_bytes": gauges.prefix_bytes if gauges else 0,
+    }
+
+
+def daemon_status(
+    *,
+    state: DaemonState,
+    uptime_s: float,
+    socket: str,
+    connections: int,
+    broker: Broker,
+    engine: Mapping[str, Any],
+    model: Mapping[str, Any],
+) -> dict[str, object]:
+    gauges = broker.gauges
+    journal = broker.journal
+    return {
+        "server": f"qwend {__version__}",
+        "pid": os.getpid(),
+        "uptime_s": round(uptime_s, 3),
+        "state": str(state.word),
+        "stage": state.stage,
+        "degraded": list(state.degraded),
+        "model": dict(model),
+        "engine": dict(engine),
+        "speed": {
+            "decode_tok_s": round(gauges.decode_tok_s, 2) if gauges else 0.0,
+            "prefill_tok_s": round(gauges.prefill_tok_s, 2) if gauges else 0.0,
+        },
+        "connections": connections,
+        "requests": {
+            "accepted": journal.accepted,
+            "done": journal.done,
+            "failed": journal.failed,
+            "open": len(journal),
+        },
+        "socket": socket,
+        "memory": {
+            "front_rss_bytes": resident_bytes(os.getpid()),
+            "engine_rss_bytes": resident_bytes(int(engine.get("pid", 0))),
+        },
+    }
+
+
+def resident_bytes(pid: int) -> int:
+    """Resident set size; 0 for a process that is not there."""
+    try:
+        return int(psutil.Process(pid).memory_info().rss) if pid else 0
+    except psutil.Error:
+        return 0

@@ -1,0 +1,52 @@
+"""The default system prompt, computed before anyone asks, and shared by everyone.
+
+Owns one request at a time, made by the daemon itself. That it fails is no reason not to start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from qwend.daemon.broker import Broker
+from qwend.engine.request import PUBLIC_UID
+from qwend.wire.messages import DaemonMessage
+from qwend.wire.notices import Error
+from qwend.wire.prompt import ChatMessage
+from qwend.wire.replies import Done
+from qwend.wire.requests import Prefill
+
+log = logging.getLogger(__name__)
+
+
+class SystemPrompt:
+    """An Owner as a session is one, but nobody's: what it prefills is public."""
+
+    uid = PUBLIC_UID
+    congested = False
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._over = asyncio.Event()
+        self._next_id = 0
+
+    async def prefilled(self) -> None:
+        """Prefill and wait for the end of it."""
+        self.prefill()
+        await self._over.wait()
+
+    def prefill(self) -> None:
+        turns = self._broker.resolver.system_turn()
+        if not turns:
+            self._over.set()
+            return
+        self._over.clear()
+        self._next_id += 1
+        messages = tuple(ChatMessage("system", turn.content) for turn in turns)
+        self._broker.submit(self, Prefill(self._next_id, messages=messages))
+
+    def send(self, message: DaemonMessage) -> None:
+        if isinstance(message, Error):
+            log.warning("the default system prompt could not be computed: %s", message.message)
+        if isinstance(message, Done | Error):
+            self._over.set()
