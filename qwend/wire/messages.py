@@ -16,7 +16,7 @@ from qwend.wire.codes import ErrorCode
 from qwend.wire.fields import Fields
 from qwend.wire.notices import Error, GoAway, Pong, StatusReply
 from qwend.wire.replies import Accepted, Done, Progress, Token, Welcome
-from qwend.wire.requests import CLIENT_MESSAGES, ClientMessage
+from qwend.wire.requests import CLIENT_MESSAGES, Cancel, ClientMessage, Credit
 
 DaemonMessage = Welcome | Accepted | Progress | Token | Done | Error | StatusReply | Pong | GoAway
 DAEMON_MESSAGES: tuple[type[DaemonMessage], ...] = get_args(DaemonMessage)
@@ -27,13 +27,17 @@ _BY_DAEMON_OP: Mapping[str, type[DaemonMessage]] = {each.op: each for each in DA
 LATER_OPS = frozenset({"embed", "resume", "load", "unload", "drain", "reload"})
 """Reserved for later versions; until then their answer is `unsupported`."""
 
+_ABOUT_OPEN_REQUESTS = frozenset({Cancel.op, Credit.op})
+"""A fault in these must not carry their id: an error with an id ends that request."""
+
 Kind = TypeVar("Kind")
 
 
 def parse_client(fields: Mapping[str, object]) -> ClientMessage:
     """Return the client message in `fields`.
 
-    Raises: RemoteProtocolError, not fatal, with `request_id` set if the map has a usable id.
+    Raises: RemoteProtocolError, not fatal, with `request_id` set if the map was to open a request
+    and has a usable id.
     """
     kind, source = _identify(fields, _BY_CLIENT_OP, _BY_DAEMON_OP)
     message = kind.read(source)
@@ -53,10 +57,8 @@ def _identify(
     fields: Mapping[str, object], known: Mapping[str, Kind], other_side: Mapping[str, object]
 ) -> tuple[Kind, Fields]:
     """Find the class for the map's op; return it with a reader that has taken `op`."""
-    given = fields.get("id")
-    usable = type(given) is int and 0 <= given <= limits.ID_MAX
-    request_id = given if usable and isinstance(given, int) else None
-    op = Fields("the message", fields, request_id).text("op")
+    op = Fields("the message", fields, _request_id(fields)).text("op")
+    request_id = None if op in _ABOUT_OPEN_REQUESTS else _request_id(fields)
     kind = known.get(op)
     if kind is not None:
         source = Fields(op, fields, request_id)
@@ -71,3 +73,8 @@ def _identify(
         hint = f"did you mean '{near[0]}'?" if near else "known are " + ", ".join(known)
         code, what = ErrorCode.UNKNOWN_OP, f"there is no op {op[:60]!r}; {hint}"
     raise RemoteProtocolError(what, code=code.value, request_id=request_id)
+
+
+def _request_id(fields: Mapping[str, object]) -> int | None:
+    given = fields.get("id")
+    return given if type(given) is int and 0 <= given <= limits.ID_MAX else None

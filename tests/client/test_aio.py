@@ -23,8 +23,7 @@ from qwend.wire import (
     Tokenize,
     Usage,
 )
-
-from .fake_daemon import WELCOME, Talk, fake_daemon
+from tests.client.fake_daemon import WELCOME, Talk, fake_daemon
 
 
 def test_three_answers_come_at_once_over_one_connection(socket_path: Path) -> None:

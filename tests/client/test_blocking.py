@@ -30,8 +30,7 @@ from qwend.wire import (
     Tokenize,
     Usage,
 )
-
-from .fake_daemon import WELCOME, Talk, fake_daemon
+from tests.client.fake_daemon import WELCOME, Talk, fake_daemon
 
 
 def test_a_chat_yields_its_tokens_in_order_and_then_the_result(socket_path: Path) -> None:

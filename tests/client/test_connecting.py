@@ -19,8 +19,7 @@ from qwend.client import (
 )
 from qwend.client.errors import connect_error
 from qwend.wire import Error, Hello
-
-from .fake_daemon import Talk, fake_daemon
+from tests.client.fake_daemon import Talk, fake_daemon
 
 Connect = Callable[[Path, float], None]
 
