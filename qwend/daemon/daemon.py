@@ -154,6 +154,7 @@ class Daemon:
             self._config.model,
             self._world.paths.models,
             self._world.paths.warm,
+            self._world.host,
             lambda done, total: _in_loop(loop, self._loading, "warming", done / max(total, 1)),
             self._state.degraded.append,
             undo,

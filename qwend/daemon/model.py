@@ -14,7 +14,8 @@ from pathlib import Path
 
 from qwend.config import ModelConfig
 from qwend.errors import HostError
-from qwend.host.warm_copy import make_warm_copy
+from qwend.host.root import HostRoot
+from qwend.host.warm_copy import free_for_copy, make_warm_copy
 from qwend.models import GgufFacts, ModelFile, check_gguf, open_model, resolve_model
 
 
@@ -42,6 +43,7 @@ def hold_model(
     config: ModelConfig,
     models_dir: Path,
     warm_dir: Path,
+    host: HostRoot,
     progress: Callable[[int, int], None],
     degraded: Callable[[str], None],
     undo: ExitStack,
@@ -59,7 +61,12 @@ def hold_model(
     warm = False
     if config.warm_copy != "off":
         try:
-            copy = make_warm_copy(file.path, warm_dir, progress=progress)
+            copy = make_warm_copy(
+                fd,
+                warm_dir,
+                progress=progress,
+                free_bytes=lambda directory: free_for_copy(host, directory),
+            )
         except HostError as error:
             if config.warm_copy == "required":
                 raise

@@ -37,7 +37,7 @@ def wait_until(condition: Any, what: str, deadline_s: float = DEADLINE_S) -> Any
 
 @dataclass
 class RunningDaemon:
-    """process: `qwend serve`. env: what it and its clients run in. home: everything it may write."""
+    """process: `qwend serve`. env: what it and its clients run in. home: all it may write to."""
 
     process: subprocess.Popen[str]
     socket: Path
