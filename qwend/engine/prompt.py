@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from qwend.engine.backend import Backend
 from qwend.engine.request import EngineRequest, Kind
-from qwend.engine.template import chatml_pieces, tokenize_pieces
+from qwend.engine.template import ROLES, chatml_pieces, tokenize_pieces
 from qwend.errors import EngineBug, RequestError
 
 
 def prompt_tokens(request: EngineRequest, backend: Backend) -> list[int]:
     """Token ids of the prompt.
 
-    Raises: RequestError if a token id is outside the vocabulary, or the model has no chat format.
+    Raises: RequestError if a token id is outside the vocabulary, a role is none of ROLES, or the
+    model has no chat format.
     """
     if request.turns is not None:
         return _chat_tokens(request, backend)
@@ -30,6 +31,10 @@ def _chat_tokens(request: EngineRequest, backend: Backend) -> list[int]:
             code="unsupported",
         )
     assert request.turns is not None
+    for turn in request.turns:
+        # A role stands in the scaffold, where control tokens count: any other text forges a turn.
+        if turn.role not in ROLES:
+            raise RequestError(f"{turn.role!r} is no role; the roles are {', '.join(ROLES)}")
     # A prefill is continued by the next turn, so it must not open the answer already.
     pieces = chatml_pieces(request.turns, open_answer=request.kind is Kind.CHAT)
     return tokenize_pieces(pieces, backend.tokenize)
