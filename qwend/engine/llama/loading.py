@@ -17,7 +17,7 @@ import llama_cpp
 from qwend.engine.settings import EngineStart
 from qwend.errors import ModelError
 
-_WARN, _ERROR, _CONTINUED = 3, 4, 5  # enum ggml_log_level, ggml.h
+_ERROR, _CONTINUED = 4, 5  # enum ggml_log_level, ggml.h
 
 FLASH_ATTENTION = {
     "off": llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED,
@@ -30,8 +30,8 @@ KV_TYPES = {"f16": llama_cpp.GGML_TYPE_F16, "q8_0": llama_cpp.GGML_TYPE_Q8_0}
 class NativeLog:
     """Keeps llama.cpp's last error lines, so that a failure can be told in its own words.
 
-    Nothing is written to standard error below a warning: the engine's log belongs to the operator,
-    and llama.cpp prints hundreds of lines at every start.
+    Only errors reach standard error: the log belongs to the operator, and llama.cpp prints
+    hundreds of lines at every start, warnings about sound models among them.
     """
 
     def __init__(self) -> None:
@@ -47,7 +47,6 @@ class NativeLog:
         line = text.decode("utf-8", "replace")
         if self._level == _ERROR:
             self._errors = [*self._errors[-3:], line.strip()]
-        if self._level in (_WARN, _ERROR):
             sys.stderr.write(line)
 
     @property
