@@ -15,7 +15,8 @@ from pathlib import Path
 from qwend.config import ModelConfig
 from qwend.errors import HostError
 from qwend.host.root import HostRoot
-from qwend.host.warm_copy import free_for_copy, make_warm_copy
+from qwend.host.space import free_for_copy
+from qwend.host.warm_copy import make_warm_copy
 from qwend.models import GgufFacts, ModelFile, check_gguf, open_model, resolve_model
 
 
