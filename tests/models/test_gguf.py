@@ -11,8 +11,7 @@ from qwend.models.ggml_types import TENSOR_TYPES
 from qwend.models.gguf import read_header
 from qwend.models.gguf_file import GgufFile
 from qwend.models.gguf_header import Header, ValueType
-
-from .support.gguf_builder import (
+from tests.models.support.gguf_builder import (
     GgufBuilder,
     TensorSpec,
     Value,

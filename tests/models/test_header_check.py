@@ -9,8 +9,7 @@ import pytest
 from qwend.errors import ModelError
 from qwend.models import GgufFacts, check_gguf
 from qwend.models.gguf_header import ValueType
-
-from .support.gguf_builder import (
+from tests.models.support.gguf_builder import (
     CHATML,
     TOKENS,
     GgufBuilder,

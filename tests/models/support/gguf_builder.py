@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, field
+from math import prod
 
 from qwend.models.gguf_header import SCALARS, ValueType
 
@@ -45,6 +46,7 @@ class TensorSpec:
 class GgufBuilder:
     fields: dict[str, Value] = field(default_factory=dict)
     tensors: dict[str, TensorSpec] = field(default_factory=dict)
+    encoded_fields: list[bytes] = field(default_factory=list)  # key and value, after the others
     version: int = 3
     field_count: int | None = None
     tensor_count: int | None = None
@@ -53,9 +55,11 @@ class GgufBuilder:
     def header(self) -> bytes:
         parts = [b"GGUF", u32(self.version)]
         parts.append(u64(len(self.tensors) if self.tensor_count is None else self.tensor_count))
-        parts.append(u64(len(self.fields) if self.field_count is None else self.field_count))
+        field_count = len(self.fields) + len(self.encoded_fields)
+        parts.append(u64(field_count if self.field_count is None else self.field_count))
         for key, value in self.fields.items():
             parts += [text(key), value.encoded()]
+        parts += self.encoded_fields
         end = 0
         for name, tensor in self.tensors.items():
             offset = end if tensor.offset is None else tensor.offset
@@ -142,3 +146,29 @@ def tiny_model(architecture: str = "qwen2") -> GgufBuilder:
             "output_norm.weight": TensorSpec((32,), type=0, data=bytes(4 * 32)),
         },
     )
+
+
+def one_layer_model(vocab_size: int) -> GgufBuilder:
+    """All that llama.cpp wants of a qwen2 but the tokenizer; every weight is 0."""
+    model = tiny_model()
+    model.fields = {k: v for k, v in model.fields.items() if not k.startswith("tokenizer.")}
+    shapes = {
+        "output_norm.weight": (32,),
+        "blk.0.attn_norm.weight": (32,),
+        "blk.0.attn_q.weight": (32, 32),
+        "blk.0.attn_q.bias": (32,),
+        "blk.0.attn_k.weight": (32, 16),
+        "blk.0.attn_k.bias": (16,),
+        "blk.0.attn_v.weight": (32, 16),
+        "blk.0.attn_v.bias": (16,),
+        "blk.0.attn_output.weight": (32, 32),
+        "blk.0.ffn_norm.weight": (32,),
+        "blk.0.ffn_gate.weight": (32, 64),
+        "blk.0.ffn_up.weight": (32, 64),
+        "blk.0.ffn_down.weight": (64, 32),
+    }
+    model.tensors = {
+        "token_embd.weight": TensorSpec((32, vocab_size), type=2, data=bytes(18 * vocab_size)),
+        **{name: TensorSpec(dims, data=bytes(4 * prod(dims))) for name, dims in shapes.items()},
+    }
+    return model
