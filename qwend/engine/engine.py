@@ -29,7 +29,7 @@ from qwend.engine.scheduler import Scheduler
 from qwend.engine.sequence import Sequence, Times
 from qwend.engine.speed import SpeedMeter
 from qwend.engine.step_cost import StepCost
-from qwend.errors import EngineBug, QwendError, RequestError
+from qwend.errors import QwendError, RequestError
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Engine:
 
     @property
     def idle(self) -> bool:
-        return self.scheduler.idle and not self._events
+        return self.scheduler.idle and not self._events and not self._arrived
 
     def submit(self, request: EngineRequest) -> None:
         """Take a request: its events come with the next step. Never raises for a bad request."""
@@ -233,10 +233,4 @@ class Engine:
     def check_integrity(self) -> None:
         """Raise EngineBug if the accounting is wrong; for tests, after every operation."""
         self.prefix_cache.check_integrity()
-        running = self.scheduler.running
-        if self.scheduler.reserved_cells > self._backend.facts.cells:
-            raise EngineBug("more cells reserved than there are")
-        if len({one.seq_id for one in running}) != len(running):
-            raise EngineBug("a seq_id has two owners")
-        if any(one.computed > one.reserved_cells for one in running):
-            raise EngineBug("a sequence outgrew its reservation")
+        self.scheduler.check_integrity()

@@ -38,14 +38,16 @@ class Scheduler:
         self._itl_budget_s = itl_budget_s
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
-        self._free_ids = list(range(self._facts.sequences - 1, -1, -1))
+        # A step has a row for everyone who decodes, so no more may run than it has rows.
+        self._seq_ids = range(min(self._facts.sequences, self._facts.batch_rows))
+        self._free_ids = list(reversed(self._seq_ids))
 
     @property
     def idle(self) -> bool:
         """Nothing to do until someone submits, cancels or grants credit."""
-        return not self.waiting and not any(
-            sequence.state is State.PREFILL or sequence.ready_to_decode for sequence in self.running
-        )
+        if self.waiting and self._has_room(self.waiting[0]):
+            return False
+        return not any(one.ready_prefill or one.ready_to_decode for one in self.running)
 
     @property
     def reserved_cells(self) -> int:
@@ -154,16 +156,16 @@ class Scheduler:
     def _prefill_shares(self, rows: int) -> list[tuple[Sequence, int]]:
         """Half to the shortest remaining prefill, the rest by age: short ones start soon, and
         long ones always move."""
-        prefilling = [one for one in self.running if one.state is State.PREFILL]
+        prefilling = [one for one in self.running if one.ready_prefill]
         if not prefilling or rows <= 0:
             return []
-        shortest = min(prefilling, key=lambda one: one.remaining_prefill)
+        shortest = min(prefilling, key=lambda one: one.ready_prefill)
         half = rows if len(prefilling) == 1 else max(1, rows // 2)
-        shares = {shortest.seq_id: min(half, shortest.remaining_prefill)}
+        shares = {shortest.seq_id: min(half, shortest.ready_prefill)}
         left = rows - shares[shortest.seq_id]
         for sequence in prefilling:
             given = shares.get(sequence.seq_id, 0)
-            more = min(left, sequence.remaining_prefill - given)
+            more = min(left, sequence.ready_prefill - given)
             shares[sequence.seq_id] = given + more
             left -= more
         return [(one, shares[one.seq_id]) for one in prefilling if shares[one.seq_id]]
@@ -216,3 +218,15 @@ class Scheduler:
             return
         if not self._prefix_cache.holds(uid, tokens):
             self._prefix_cache.store(uid, tokens, self._backend.save(sequence.seq_id))
+
+    def check_integrity(self) -> None:
+        """Raise EngineBug if the accounting is wrong; for tests."""
+        if self.reserved_cells > self._facts.cells:
+            raise EngineBug("more cells reserved than there are")
+        taken = [sequence.seq_id for sequence in self.running]
+        if sorted(taken + self._free_ids) != list(self._seq_ids):
+            raise EngineBug("a seq_id has two owners, or none")
+        if any(one.computed > one.reserved_cells for one in self.running):
+            raise EngineBug("a sequence outgrew its reservation")
+        if any(one.seq_id >= 0 for one in self.waiting):
+            raise EngineBug("a waiting sequence has a seq_id")

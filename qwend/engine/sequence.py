@@ -87,6 +87,13 @@ class Sequence:
         return max(0, len(self.prompt) - self.computed)
 
     @property
+    def ready_prefill(self) -> int:
+        """Prompt tokens that may be computed now: the last one brings the answer's first token,
+        and that needs credit."""
+        withheld = 1 if self.wants_answer and self.credit <= 0 else 0
+        return max(0, self.remaining_prefill - withheld)
+
+    @property
     def wants_answer(self) -> bool:
         return self.request.kind is not Kind.PREFILL
 

@@ -115,9 +115,7 @@ class AgainstAPlainModel(RuleBasedStateMachine):
         assert self.cache.store(uid, tokens, blob) == (size <= self.LIMIT)
         if size > self.LIMIT:
             return
-        self.model = [
-            one for one in self.model if one[0] != uid or one[1] != tokens[: len(one[1])]
-        ]
+        self.model = [one for one in self.model if one[0] != uid or one[1] != tokens[: len(one[1])]]
         while sum(len(one[2]) for one in self.model) + size > self.LIMIT:
             del self.model[0]
         self.model.append((uid, tokens, blob))

@@ -48,15 +48,16 @@ class ThreadPool:
 class _Libraries:
     """The very libraries that llama_cpp has loaded.
 
-    A wheel holds copies instead of links: libggml-cpu.so beside libggml-cpu.so.0 would be a second
-    library with state of its own, which halves the speed. libllama needs the name with `.0`.
+    A wheel holds copies instead of links, and a copy is a second library with state of its own:
+    opening libggml-cpu.so beside the libggml-cpu.so.0 that libllama needs halves the speed. So
+    libllama is the handle that llama_cpp itself holds, and ggml's are the names libllama needs.
     """
 
     def __init__(self) -> None:
         folder = Path(llama_cpp.__file__).parent / "lib"
         self.base = ctypes.CDLL(_soname(folder, "libggml-base"))
         self.cpu = ctypes.CDLL(_soname(folder, "libggml-cpu"))
-        self.llama = ctypes.CDLL(_soname(folder, "libllama"))
+        self.llama = llama_cpp.llama_cpp._lib
         self.base.ggml_threadpool_params_init.argtypes = [ctypes.POINTER(_Params), ctypes.c_int]
         self.base.ggml_threadpool_params_init.restype = None
         self.cpu.ggml_threadpool_new.argtypes = [ctypes.POINTER(_Params)]
