@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Sequence
 
@@ -37,7 +38,7 @@ def stream(chunks: Sequence[str], stops: Sequence[str]) -> tuple[str, bool]:
 
 def chunked(text: str, cuts: Sequence[int]) -> list[str]:
     edges = [0, *sorted(min(one, len(text)) for one in cuts), len(text)]
-    return [text[left:right] for left, right in zip(edges, edges[1:], strict=False)]
+    return [text[left:right] for left, right in itertools.pairwise(edges)]
 
 
 def test_ten_thousand_random_streams_are_cut_at_the_earliest_stop() -> None:
