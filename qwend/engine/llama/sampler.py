@@ -20,17 +20,21 @@ NEVER = -math.inf
 
 
 class LlamaSampler:
-    """Chain and vocabulary of one sequence; `close` frees the chain."""
+    """The chain of one sequence; `close` frees it."""
 
     def __init__(
-        self, context: Any, vocab: Any, params: SamplingParams, prompt: tuple[int, ...]
+        self,
+        context: Any,
+        vocab_size: int,
+        params: SamplingParams,
+        prompt: tuple[int, ...],
+        forbidden: tuple[int, ...] = (),
     ) -> None:
+        """forbidden: tokens that must never be chosen."""
         self._context = context
-        self._vocab_size = llama_cpp.llama_vocab_n_tokens(vocab)
+        self._vocab_size = vocab_size
         self._chain = None
-        bias = list(params.logit_bias)
-        if params.ignore_eos:
-            bias += [(token, NEVER) for token in _end_tokens(vocab, self._vocab_size)]
+        bias = [*params.logit_bias, *((token, NEVER) for token in forbidden)]
         if not params.greedy or bias or params.repeat_penalty != 1.0:
             self._chain = self._build(params, bias)
             if params.repeat_penalty != 1.0:
@@ -87,7 +91,3 @@ class LlamaSampler:
             links.append(llama_cpp.llama_sampler_init_min_p(params.min_p, 1))
         links.append(llama_cpp.llama_sampler_init_temp(params.temperature))
         return [*links, llama_cpp.llama_sampler_init_dist(params.seed)]
-
-
-def _end_tokens(vocab: Any, vocab_size: int) -> list[int]:
-    return [token for token in range(vocab_size) if llama_cpp.llama_vocab_is_eog(vocab, token)]
