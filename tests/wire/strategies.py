@@ -1,0 +1,125 @@
+"""Hypothesis strategies: every message that the protocol allows, and maps that it may not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+from qwend.wire import (
+    Accepted,
+    Cancel,
+    Chat,
+    ChatMessage,
+    ClientMessage,
+    Complete,
+    Credit,
+    DaemonMessage,
+    Done,
+    Error,
+    Generation,
+    GoAway,
+    Hello,
+    Ping,
+    Pong,
+    Prefill,
+    Progress,
+    Status,
+    StatusReply,
+    Timings,
+    Token,
+    Tokenize,
+    Usage,
+    Welcome,
+    limits,
+)
+
+# All of Unicode but the surrogates, which have no UTF-8 form.
+characters = st.characters(codec="utf-8")
+texts = st.text(characters, max_size=40)
+names = st.text(characters, max_size=limits.NAME_CHARS)
+ids = st.integers(0, limits.ID_MAX)
+counts = st.integers(0, limits.COUNT_MAX)
+token_ids = st.lists(counts, max_size=20).map(tuple)
+seconds = st.floats(0, allow_infinity=False, allow_nan=False)
+capabilities = st.lists(names, max_size=4).map(tuple)
+prompts = texts | token_ids
+conversations = st.lists(
+    st.builds(ChatMessage, st.sampled_from(["system", "user", "assistant"]), texts),
+    min_size=1,
+    max_size=5,
+).map(tuple)
+stops = texts.filter(lambda stop: 1 <= len(stop.encode()) <= limits.STOP_BYTES)
+bias = st.floats(-limits.LOGIT_BIAS_ABS_MAX, limits.LOGIT_BIAS_ABS_MAX)
+
+
+def maybe(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.none() | strategy
+
+
+generations = st.builds(
+    Generation,
+    max_tokens=maybe(st.integers(1, limits.COUNT_MAX)),
+    temperature=maybe(st.floats(0, limits.TEMPERATURE_MAX)),
+    top_k=maybe(counts),
+    top_p=maybe(st.floats(0, 1)),
+    min_p=maybe(st.floats(0, 1)),
+    repeat_penalty=maybe(st.floats(limits.REPEAT_PENALTY_MIN, limits.REPEAT_PENALTY_MAX)),
+    repeat_last_n=maybe(st.integers(0, limits.REPEAT_LAST_N_MAX)),
+    seed=maybe(st.integers(0, limits.SEED_MAX)),
+    stop=maybe(st.lists(stops, max_size=limits.STOP_STRINGS).map(tuple)),
+    logit_bias=maybe(st.dictionaries(counts, bias, max_size=8).map(lambda d: tuple(d.items()))),
+    ignore_eos=maybe(st.booleans()),
+    deadline_s=maybe(st.floats(0, limits.DEADLINE_MAX_S, exclude_min=True)),
+    credit=maybe(counts),
+)
+client_messages: st.SearchStrategy[ClientMessage] = st.one_of(
+    st.builds(Hello, client=maybe(names), capabilities=capabilities),
+    st.builds(Chat, ids, conversations, generations),
+    st.builds(Complete, ids, prompts, generations),
+    st.builds(Prefill, ids, messages=conversations),
+    st.builds(Prefill, ids, prompt=prompts),
+    st.builds(Tokenize, ids, texts, st.booleans()),
+    st.builds(Cancel, ids),
+    st.builds(Credit, ids, st.integers(1, limits.COUNT_MAX)),
+    st.builds(Status),
+    st.builds(Ping, maybe(ids)),
+)
+daemon_messages: st.SearchStrategy[DaemonMessage] = st.one_of(
+    st.builds(
+        Welcome,
+        names,
+        names,
+        counts,
+        capabilities,
+        st.integers(limits.HELLO_FRAME_BYTES, limits.COUNT_MAX),
+    ),
+    st.builds(Accepted, ids, counts, counts),
+    st.builds(Progress, ids, st.sampled_from(["queued", "prefill"]), counts, counts),
+    st.builds(Token, ids, counts, token_ids, texts),
+    st.builds(
+        Done,
+        ids,
+        st.sampled_from(["stop", "stop_string", "length", "cancelled", "prefilled", "tokenized"]),
+        st.builds(Usage, counts, counts, counts),
+        maybe(st.builds(Timings, *[seconds] * 6)),
+        maybe(st.integers(0, limits.SEED_MAX)),
+        maybe(token_ids),
+    ),
+    st.builds(Error, names, texts, maybe(ids), maybe(seconds)),
+    st.builds(StatusReply, st.dictionaries(texts, texts | counts | seconds, max_size=4)),
+    st.builds(Pong, maybe(ids)),
+    st.builds(GoAway, names, texts),
+)
+
+# Whatever MessagePack can carry under string keys, so that it gets as far as the fields.
+anything: st.SearchStrategy[Any] = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats()
+    | texts
+    | st.binary(max_size=20),
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(texts | counts, inner, max_size=5),
+    max_leaves=10,
+)
