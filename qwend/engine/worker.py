@@ -102,6 +102,7 @@ class Worker:
 
     def __init__(self, connection: HopSocket) -> None:
         self._hop = connection
+        self._early: list[dict[str, Any]] = []  # what arrived together with the settings
         self._stopping = False
 
     def run(self) -> None:
@@ -116,7 +117,8 @@ class Worker:
         messages = self._hop.receive(wait=True)
         while not messages:
             messages = self._hop.receive(wait=True)
-        return EngineStart.from_map(messages[0]["settings"])
+        first, *self._early = messages
+        return EngineStart.from_map(first["settings"])
 
     def _open_backend(self, settings: EngineStart) -> Backend:
         self._say_loading("loading", 0.0)
@@ -158,6 +160,8 @@ class Worker:
                 ]
             )
         )
+        for message in self._early:
+            self._dispatch(engine, message)
         while not self._stopping:
             for message in self._hop.receive(wait=engine.idle):
                 self._dispatch(engine, message)
