@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from qwend.engine.batch import Batch
 from qwend.engine.calibration import REPEATS, ROW_COUNTS, TIME_LIMIT_S, calibrate
 from tests.support.engine import Clock, RecordingBackend
 
@@ -11,15 +14,15 @@ from tests.support.engine import Clock, RecordingBackend
 class Timed(RecordingBackend):
     """Each decode moves the clock by so many seconds a row."""
 
-    def __init__(self, clock: Clock, row_s: list[float], **settings: int) -> None:
+    def __init__(self, clock: Clock, row_s: list[float], **settings: Any) -> None:
         super().__init__(**settings)
         self.clock = clock
         self.row_s = row_s
 
-    def decode(self, batch: object) -> None:
-        super().decode(batch)  # type: ignore[arg-type]
+    def decode(self, batch: Batch) -> None:
+        super().decode(batch)
         rate = self.row_s.pop(0) if len(self.row_s) > 1 else self.row_s[0]
-        self.clock.now += rate * len(self.batches[-1])
+        self.clock.now += rate * len(batch)
 
 
 def sizes(backend: RecordingBackend) -> list[int]:

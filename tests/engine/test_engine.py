@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from qwend.engine.backend import DecodeFailed
@@ -376,7 +378,7 @@ def test_a_grant_to_what_is_over_does_nothing() -> None:
 class Refusing(RecordingBackend):
     """Refuses the decode with this number, as llama.cpp does: the cells stay as they were."""
 
-    def __init__(self, at_step: int, *, retry_smaller: bool, **settings: int) -> None:
+    def __init__(self, at_step: int, *, retry_smaller: bool, **settings: Any) -> None:
         super().__init__(**settings)
         self.at_step = at_step
         self.retry_smaller = retry_smaller

@@ -54,9 +54,9 @@ def step(scheduler: Scheduler, backend: RecordingBackend) -> Batch | None:
     return batch
 
 
-def running(scheduler: Scheduler, backend: RecordingBackend, **fields: int) -> Sequence:
+def running(scheduler: Scheduler, backend: RecordingBackend, *, credit: int = 1 << 20) -> Sequence:
     """A sequence that is decoding: its prompt is one token."""
-    sequence = waiting(scheduler, [1], **fields)
+    sequence = waiting(scheduler, [1], credit=credit)
     scheduler.admit(0.0)
     step(scheduler, backend)
     assert sequence.state is State.DECODE
@@ -323,8 +323,8 @@ def test_what_failed_leaves_nothing_in_the_cache() -> None:
 # Reuse
 
 
-def admitted(scheduler: Scheduler, prompt: SequenceOf[int], **fields: int) -> Sequence:
-    sequence = waiting(scheduler, prompt, **fields)
+def admitted(scheduler: Scheduler, prompt: SequenceOf[int], *, uid: int = 1000) -> Sequence:
+    sequence = waiting(scheduler, prompt, uid=uid)
     assert scheduler.admit(0.0) == [sequence]
     return sequence
 
