@@ -1,0 +1,98 @@
+"""An answer on its way to the screen: what to show while waiting, the text, the figures.
+
+Rule 1: text is shown the moment it comes.
+Rule 2: this file does not know where the answer comes from, nor what is done with it afterwards.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import TextIO
+
+from qwend.wire import Done, Progress
+
+# A model can be made to say anything: escape sequences could rewrite the screen or the title. Tab
+# and line feed stay; carriage return would overwrite the line.
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+class Screen:
+    """Writes answers to a stream; on a terminal without control characters.
+
+    A character that the stream's encoding lacks becomes "?".
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._is_terminal = stream.isatty()
+        self._at_start = True
+
+    def write(self, text: str) -> None:
+        shown = _CONTROLS.sub("", text) if self._is_terminal else text
+        if shown:
+            try:
+                self._stream.write(shown)
+            except UnicodeEncodeError:
+                coding = self._stream.encoding
+                self._stream.write(shown.encode(coding, "replace").decode(coding))
+            self._stream.flush()
+            self._at_start = shown.endswith("\n")
+
+    def end_line(self) -> None:
+        """Whatever comes next begins a line."""
+        if not self._at_start:
+            self._stream.write("\n")
+            self._stream.flush()
+            self._at_start = True
+
+
+class Waiting:
+    """One line, while nothing is there to read yet; gone as soon as something is.
+
+    Only on a terminal, on stderr, and only if stdout is one too: their lines would mix.
+    """
+
+    def __init__(self) -> None:
+        self._is_shown = False
+        self._can_show = sys.stderr.isatty() and sys.stdout.isatty()
+
+    def show(self, progress: Progress) -> None:
+        if not self._can_show:
+            return
+        if progress.stage == "queued":
+            text = f"waiting for {progress.total} before you" if progress.total else "waiting"
+        else:
+            text = f"reading {progress.done} of {progress.total} tokens"
+        sys.stderr.write(f"\r\x1b[K({text})")
+        sys.stderr.flush()
+        self._is_shown = True
+
+    def clear(self) -> None:
+        if self._is_shown:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+            self._is_shown = False
+
+
+def figures(done: Done) -> str:
+    """Return one line: time to the first token, tokens per second, tokens in and out."""
+    usage, timings = done.usage, done.timings
+    parts = []
+    if timings is not None:
+        parts.append(f"first token after {timings.ttft_s:.2f} s")
+        # The first token is there when decoding begins: n tokens have n - 1 gaps.
+        if timings.decode_s > 0 and usage.completion_tokens > 1:
+            rate = (usage.completion_tokens - 1) / timings.decode_s
+            parts.append(f"{rate:.1f} tokens/s")
+    parts.append(f"{usage.completion_tokens} tokens")
+    cached = f", {usage.cached_tokens} of them cached" if usage.cached_tokens else ""
+    parts.append(f"{usage.prompt_tokens} in the prompt{cached}")
+    return "; ".join(parts)
+
+
+def ending(done: Done) -> str:
+    """Return what the reader should know of how it ended; nothing for an ordinary end."""
+    if done.finish_reason == "length":
+        return f"cut off after {done.usage.completion_tokens} tokens"
+    return "cancelled" if done.finish_reason == "cancelled" else ""

@@ -1,0 +1,99 @@
+"""`qwenctl ask`: one question, one answer on standard output."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from qwend.cli.answer import Screen, Waiting, ending, figures
+from qwend.cli.connection import connect, socket_option
+from qwend.cli.exits import Exit
+from qwend.cli.generation import chosen, common_options, further_options
+from qwend.cli.report import say_dim
+from qwend.cli.text_input import read_text
+from qwend.client import ChatMessage, Done, Progress, Token, TokenStream
+
+
+@click.command("ask")
+@click.argument("text", nargs=-1)
+@common_options
+@further_options
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
+@click.option("--no-stream", is_flag=True, help="Print the whole answer at its end.")
+@click.option("--timings", is_flag=True, help="Show times and token counts on stderr.")
+@socket_option
+def command(
+    text: tuple[str, ...],
+    system: str | None,
+    as_json: bool,
+    no_stream: bool,
+    timings: bool,
+    socket_path: str | None,
+    **generation: Any,
+) -> int:
+    """Ask TEXT and stream the answer.
+
+    What is piped in is put behind TEXT; "-" reads standard input.
+
+    \b
+    Examples:
+      qwenctl ask "Why is the sky blue?"
+      journalctl -n 50 | qwenctl ask "What went wrong here?"
+    """
+    question = ChatMessage("user", read_text(text, "what to ask"))
+    messages = [question] if system is None else [ChatMessage("system", system), question]
+    screen = Screen(sys.stdout)
+    with connect(socket_path) as client:
+        try:
+            with client.chat(messages, **chosen(**generation)) as stream:
+                done = _follow(stream, None if as_json or no_stream else screen)
+        except KeyboardInterrupt:
+            # Leaving the stream has told the daemon to stop.
+            screen.end_line()
+            return Exit.INTERRUPTED
+        except BaseException:
+            screen.end_line()
+            raise
+        if as_json:
+            screen.write(_as_json(stream.text, done, client.welcome.model))
+        elif no_stream:
+            screen.write(stream.text)
+    screen.end_line()
+    if not as_json and ending(done) and sys.stderr.isatty():
+        say_dim(f"({ending(done)})")
+    if timings:
+        say_dim(figures(done))
+    return Exit.DONE
+
+
+def _follow(stream: TokenStream, screen: Screen | None) -> Done:
+    waiting = Waiting()
+    try:
+        for event in stream.events():
+            if isinstance(event, Progress):
+                waiting.show(event)
+            elif isinstance(event, Token):
+                waiting.clear()
+                if screen is not None:
+                    screen.write(event.text)
+    finally:
+        waiting.clear()
+    return stream.wait()
+
+
+def _as_json(text: str, done: Done, model: str) -> str:
+    return json.dumps(
+        {
+            "text": text,
+            "finish_reason": done.finish_reason,
+            "usage": asdict(done.usage),
+            "timings": asdict(done.timings) if done.timings else None,
+            "seed": done.seed,
+            "model": model,
+        },
+        ensure_ascii=False,
+    )

@@ -1,0 +1,92 @@
+"""The commands inside a chat: lines that begin with a slash.
+
+Rule 1: what a command does to the conversation is here; nothing is asked of the daemon.
+Rule 2: this file does not know the terminal.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from qwend.cli.chat.conversation import Conversation
+from qwend.cli.chat.turn import Settings
+
+HELP = {
+    "/help": "show this list",
+    "/clear": "forget the conversation; the system prompt stays",
+    "/system": "/system TEXT sets the system prompt, /system alone shows it",
+    "/timings": "show times and token counts after each answer, or stop showing them",
+    "/save": "/save FILE writes the conversation: JSON for *.json, else Markdown",
+    "/exit": "leave (Ctrl-D does, too)",
+}
+KEYS = "Enter sends, Alt-Enter begins a new line, Ctrl-C stops an answer, Ctrl-D leaves."
+
+
+class Leave(Exception):
+    """The person wants to end the chat."""
+
+
+class SlashCommands:
+    """say: shows a line to the person."""
+
+    def __init__(
+        self, conversation: Conversation, settings: Settings, say: Callable[[str], None]
+    ) -> None:
+        self._conversation = conversation
+        self._settings = settings
+        self._say = say
+
+    def run(self, line: str) -> bool:
+        """Run the line if it is a command; return whether it is. Raises: Leave."""
+        name, _, rest = line.strip().partition(" ")
+        # "/etc/fstab is empty, why?" is a question.
+        if not name.startswith("/") or "/" in name[1:]:
+            return False
+        match name:
+            case "/help":
+                self._say("\n".join(f"{each:<10}{text}" for each, text in HELP.items()))
+                self._say(KEYS)
+            case "/clear":
+                self._conversation.clear()
+                self._say("The conversation is forgotten.")
+            case "/system":
+                self._system(rest.strip())
+            case "/timings":
+                self._settings.timings = not self._settings.timings
+                self._say(f"Timings are {'shown' if self._settings.timings else 'not shown'}.")
+            case "/save":
+                self._save(rest.strip())
+            case "/exit" | "/quit":
+                raise Leave
+            case _:
+                near = difflib.get_close_matches(name, HELP, n=1)
+                hint = f"did you mean {near[0]}?" if near else "/help lists what there is."
+                self._say(f"There is no {name}; {hint}")
+        return True
+
+    def _system(self, text: str) -> None:
+        if text:
+            self._conversation.system = text
+            self._say("The system prompt is set, for the answers to come.")
+        else:
+            self._say(self._conversation.system or "The daemon's own system prompt is in use.")
+
+    def _save(self, name: str) -> None:
+        if not name:
+            self._say("Say where: /save FILE")
+            return
+        path = Path(name).expanduser()
+        as_json = path.suffix == ".json"
+        text = self._conversation.as_json() if as_json else self._conversation.as_markdown()
+        try:
+            # Never over a file that exists, and for the owner's eyes only.
+            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with open(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+        except OSError as error:
+            self._say(f"Cannot save to {path}: {error.strerror}")
+        else:
+            self._say(f"{len(self._conversation)} messages saved to {path}.")

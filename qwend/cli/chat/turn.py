@@ -1,0 +1,105 @@
+"""One turn: a question sent, its answer shown as it comes, the conversation kept whatever happens.
+
+Rule 1: after a turn the conversation ends with an answer, if only a part of one, or is as before.
+Rule 2: this file does not know where questions come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from qwend.cli.answer import Screen, Waiting, ending, figures
+from qwend.cli.chat.conversation import Conversation
+from qwend.cli.chat.interrupt import first_calls
+from qwend.cli.chat.link import Link
+from qwend.cli.report import describe
+from qwend.client import ClientError, ConnectionLost, Done, Progress, RequestFailed, Token
+from qwend.client.options import GenerationOptions
+from qwend.errors import QwendError
+
+
+@dataclass(slots=True)
+class Settings:
+    generation: GenerationOptions
+    timings: bool = False
+
+
+class Turns:
+    """notice: shows a remark beside the answers."""
+
+    def __init__(
+        self,
+        link: Link,
+        conversation: Conversation,
+        settings: Settings,
+        screen: Screen,
+        notice: Callable[[str], None],
+    ) -> None:
+        self._link = link
+        self._conversation = conversation
+        self._settings = settings
+        self._screen = screen
+        self._notice = notice
+        self._text = ""
+
+    def take(self, question: str) -> bool:
+        """Ask and show; return whether an answer came to its end, or was stopped on purpose."""
+        self._text = ""
+        self._conversation.ask(question)
+        remark = ""
+        try:
+            done = self._answer_or_reconnect()
+            remark = ending(done)
+        except KeyboardInterrupt:
+            # Somewhere in the middle of reading: the connection cannot be used any more.
+            self._link.drop()
+            done, remark = None, "cancelled"
+        except QwendError as error:
+            done = None
+            self._screen.end_line()
+            self._notice(f"qwenctl: {describe(error)}")
+        self._conversation.answer(self._text)
+        self._screen.end_line()
+        if remark:
+            self._notice(f"({remark})")
+        if done is not None and self._settings.timings:
+            self._notice(f"({figures(done)})")
+        return done is not None or bool(remark)
+
+    def _answer_or_reconnect(self) -> Done:
+        try:
+            return self._answer()
+        except ClientError as error:
+            if not _is_loss(error):
+                raise
+            self._link.drop()
+            if self._text:
+                # Asking again would say the beginning twice, in other words.
+                raise
+        self._link.reconnect()
+        return self._answer()
+
+    def _answer(self) -> Done:
+        client = self._link.client()
+        waiting = Waiting()
+        stream = client.chat(self._conversation.messages, **self._settings.generation)
+        try:
+            with first_calls(stream.cancel) as interrupts:
+                for event in stream.events():
+                    if isinstance(event, Progress):
+                        waiting.show(event)
+                    elif isinstance(event, Token) and not interrupts.count:
+                        waiting.clear()
+                        self._text += event.text
+                        self._screen.write(event.text)
+                return stream.wait()
+        finally:
+            waiting.clear()
+
+
+def _is_loss(error: ClientError) -> bool:
+    """Is the daemon gone, or about to go?"""
+    return isinstance(error, ConnectionLost) or (
+        isinstance(error, RequestFailed) and error.code == "shutting_down"
+    )

@@ -1,0 +1,132 @@
+"""`qwenctl status`: how the daemon is, on one screen."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+
+import click
+
+from qwend.cli.connection import connect, socket_option
+from qwend.cli.report import is_coloured
+
+# What each word means to a person, and its colour. The words are the protocol's.
+_MEANINGS = {
+    "starting": ("the model is being loaded", "yellow"),
+    "warming": ("the machine is measured and the first answer prepared", "yellow"),
+    "ready": ("it answers at once", "green"),
+    "degraded": ("it answers, but less well than it could", "yellow"),
+    "draining": ("it finishes what it has begun and takes nothing new", "yellow"),
+    "failed": ("it cannot answer", "red"),
+}
+
+
+@click.command("status")
+@click.option("--json", "as_json", is_flag=True, help="Print all of it as one JSON object.")
+@socket_option
+def command(as_json: bool, socket_path: str | None) -> None:
+    """Show how the daemon is: state, model, engine, speed, memory, requests."""
+    with connect(socket_path) as client:
+        status = client.status()
+    if as_json:
+        click.echo(json.dumps(status, ensure_ascii=False, indent=2))
+        return
+    coloured = is_coloured(sys.stdout, os.environ)
+    for name, text in _lines(status, coloured):
+        click.echo(f"{name:<10}{text}")
+
+
+def _lines(status: Mapping[str, object], coloured: bool) -> Iterator[tuple[str, str]]:
+    word = str(status.get("state", "unknown"))
+    meaning, colour = _MEANINGS.get(word, (str(status.get("stage", "")), "yellow"))
+    yield "state", f"{click.style(word, fg=colour) if coloured else word}: {meaning}"
+    if word not in ("ready", "degraded") and status.get("stage"):
+        yield "", f"- {status['stage']}"
+    reasons = status.get("degraded")
+    for reason in reasons if isinstance(reasons, list) else ():
+        yield "", f"- {reason}"
+    yield from _model(_map(status, "model"), _map(status, "engine"))
+    yield from _engine(_map(status, "engine"))
+    speed = _map(status, "speed")
+    yield (
+        "speed",
+        f"{_number(speed, 'decode_tok_s'):.1f} tokens/s answering, "
+        f"{_number(speed, 'prefill_tok_s'):.0f} reading",
+    )
+    memory = _map(status, "memory")
+    yield (
+        "memory",
+        f"daemon {_size(memory, 'front_rss_bytes')}, engine {_size(memory, 'engine_rss_bytes')}",
+    )
+    requests = _map(status, "requests")
+    yield (
+        "requests",
+        f"{_count(requests, 'accepted')} accepted, {_count(requests, 'done')} done, "
+        f"{_count(requests, 'failed')} failed; {_count(status, 'connections')} connections",
+    )
+    yield (
+        "daemon",
+        f"{status.get('server')}, pid {status.get('pid')}, "
+        f"up {_duration(_number(status, 'uptime_s'))}",
+    )
+    yield "socket", str(status.get("socket"))
+
+
+def _model(model: Mapping[str, object], engine: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    kind = [str(model[key]) for key in ("architecture", "quantization") if model.get(key)]
+    if _number(model, "bytes"):
+        kind.append(_size(model, "bytes"))
+    details = f" ({', '.join(kind)})" if kind else ""
+    cells = _number(engine, "context_cells")
+    context = f", context {cells:,.0f} tokens" if cells else ""
+    yield "model", f"{model.get('name')}{details}{context}"
+    if model.get("path"):
+        yield "", str(model["path"])
+
+
+def _engine(engine: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    flash = {True: "on", False: "off"}.get(engine.get("flash_attention"), "off")  # type: ignore[call-overload]
+    yield (
+        "engine",
+        f"{engine.get('backend')}, pid {engine.get('pid')}, {_count(engine, 'threads')} threads, "
+        f"flash attention {flash}, restarted {_count(engine, 'restarts')} times",
+    )
+    yield (
+        "",
+        f"{_count(engine, 'running')} running, {_count(engine, 'waiting')} waiting; "
+        f"{_count(engine, 'used_cells')} tokens in use, "
+        f"{_size(engine, 'prefix_bytes')} of prefixes kept",
+    )
+
+
+def _map(fields: Mapping[str, object], key: str) -> Mapping[str, object]:
+    value = fields.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _number(fields: Mapping[str, object], key: str) -> float:
+    """The number under `key`; 0 from a daemon that does not know it."""
+    value = fields.get(key)
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
+def _count(fields: Mapping[str, object], key: str) -> str:
+    return f"{_number(fields, key):,.0f}"
+
+
+def _size(fields: Mapping[str, object], key: str) -> str:
+    size = _number(fields, key)
+    return f"{size / 2**20:,.0f} MiB" if size >= 2**20 else f"{size / 2**10:.0f} KiB"
+
+
+def _duration(seconds: float) -> str:
+    minutes, _ = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days} d {hours} h"
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min" if minutes else f"{seconds:.0f} s"
