@@ -15,6 +15,7 @@ import contextlib
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -25,7 +26,7 @@ LOOK_EVERY_S = 0.05
 
 
 def main() -> int:
-    directory, socket, *command = sys.argv[1:]
+    directory, path, *command = sys.argv[1:]
     # We have a session of our own; what still may come is a kill by name. The directory matters
     # more: go on until stdin closes, which it does when the same kill ends our holder.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -41,7 +42,7 @@ def main() -> int:
                 preexec_fn=_default_signals,
             )
         try:
-            _say("ready" if _is_ready(daemon, Path(socket)) else "failed")
+            _say("ready" if _is_ready(daemon, Path(path)) else "failed")
             while not _holder_is_gone(None):
                 pass
         finally:
@@ -51,12 +52,17 @@ def main() -> int:
     return 0
 
 
-def _is_ready(daemon: subprocess.Popen[bytes], socket: Path) -> bool:
+def _is_ready(daemon: subprocess.Popen[bytes], path: Path) -> bool:
     """Wait until the daemon listens; False if it ended, or nobody waits any more."""
-    while not socket.is_socket():
+    while not _answers(path):
         if daemon.poll() is not None or _holder_is_gone(LOOK_EVERY_S):
             return False
     return True
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return path.exists() and probe.connect_ex(str(path)) == 0
 
 
 def _holder_is_gone(timeout_s: float | None) -> bool:

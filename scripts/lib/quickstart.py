@@ -43,8 +43,6 @@ def main() -> int:
     _say(f"Starting a private qwend with {what}; nothing of it stays on this machine.")
     try:
         with _daemon(options.model) as (socket, environ):
-            if options.prompt is None:
-                _say("Ask it something. /help lists what else works, Ctrl-D leaves.")
             return _client(socket, environ, options.prompt)
     except StartFailure as failure:
         _say(f"{failure}\nThe daemon did not start; what it said is above.")
@@ -84,7 +82,9 @@ def _client(socket: Path, environ: dict[str, str], prompt: str | None) -> int:
     command = [str(VENV / "bin" / "qwenctl"), "--socket", str(socket)]
     # "--": a prompt may begin with a dash.
     command += ["chat"] if prompt is None else ["ask", "--", prompt]
-    client = subprocess.Popen(command, env=environ, preexec_fn=_end_with_parent)
+    # A question is complete as it is: `ask` would wait for more from a pipe that nobody closes.
+    stdin = None if prompt is None else subprocess.DEVNULL
+    client = subprocess.Popen(command, env=environ, stdin=stdin, preexec_fn=_end_with_parent)
     while True:
         try:
             # Popen says -15 for a client that SIGTERM ended; shells say 143.
