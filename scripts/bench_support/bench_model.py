@@ -77,12 +77,12 @@ def _count(dims: tuple[int, ...]) -> int:
 def _quantize(source: Path, target: Path, file_type: int) -> None:
     import llama_cpp
 
-    @llama_cpp.llama_log_callback
-    def quiet(level: int, text: bytes, user_data: ctypes.c_void_p) -> None:
+    def write(level: int, text: bytes, user_data: ctypes.c_void_p) -> None:
         if level == 4:  # GGML_LOG_LEVEL_ERROR; below it are several lines per tensor
             sys.stderr.write(text.decode("utf-8", "replace"))
 
-    llama_cpp.llama_log_set(quiet, ctypes.c_void_p(0))
+    log = llama_cpp.llama_log_callback(write)  # ctypes does not keep it alive: this name does
+    llama_cpp.llama_log_set(log, ctypes.c_void_p(0))
     params = llama_cpp.llama_model_quantize_default_params()
     params.ftype = file_type
     params.nthread = len(os.sched_getaffinity(0))

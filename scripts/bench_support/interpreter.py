@@ -12,7 +12,7 @@ MARK = "QWEND_SCRIPT_REEXECUTED"  # so that an environment that lacks a package 
 
 
 def use_environment(*packages: str) -> None:
-    """Go on if `packages` can be imported; else under the repository's .venv; else exit 2.
+    """Go on if `packages` can be imported; else under the repository's .venv; else end.
 
     Also makes the repository's own qwend importable.
     """
