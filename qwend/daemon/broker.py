@@ -67,6 +67,7 @@ class Broker:
     def engine_lost(self, reason: str) -> None:
         """The engine died: what it was working on ends; what still waited here stays."""
         self._engine = None
+        self.gauges = None
         # Chosen first: each one that ends lets a waiting one move up, and that one is not lost.
         lost = [entry for entry in self.journal if entry.forwarded]
         for entry in lost:
@@ -182,7 +183,7 @@ class Broker:
         if isinstance(event, Produced):
             entry.produced = event.index + len(event.ids)
         if isinstance(event, Finished | Failed):
-            self._close(entry, message, failed=isinstance(event, Failed))
+            self._close(entry, message, failed=isinstance(message, Error))
         elif message is not None:
             entry.owner.send(message)
             self._grant(entry)

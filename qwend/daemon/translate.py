@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import cast
 
 from qwend.engine.events import Event, Failed, Finished, Prefilling, Produced, Queued, Started
+from qwend.wire import limits
+from qwend.wire.codes import ErrorCode
 from qwend.wire.messages import DaemonMessage
 from qwend.wire.notices import Error
 from qwend.wire.replies import Accepted, Done, FinishReason, Progress, Token
@@ -29,10 +31,17 @@ def as_message(client_id: int, event: Event) -> DaemonMessage | None:
     return None
 
 
-def _done(client_id: int, event: Finished) -> Done:
+def _done(client_id: int, event: Finished) -> Done | Error:
     usage = Usage(event.prompt_tokens, event.cached_tokens, event.completion_tokens)
     reason = cast(FinishReason, event.finish_reason)
     if event.tokens is not None:
+        if len(event.tokens) > limits.ARRAY_ENTRIES:
+            return Error(
+                ErrorCode.INVALID_VALUE,
+                f"the text is {len(event.tokens):,} tokens, and one message can carry "
+                f"{limits.ARRAY_ENTRIES:,}: send it in parts",
+                id=client_id,
+            )
         return Done(client_id, reason, usage, tokens=event.tokens)
     timings = Timings(
         queue_s=event.queue_s,
