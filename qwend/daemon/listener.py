@@ -47,11 +47,12 @@ class SocketPath:
             raise _taken(path) from error
         except OSError as error:
             raise HostError(str(path.parent), "cannot use for the socket", error) from error
+        claimed = cls(path, lock_fd)
         with ExitStack() as undo:
-            undo.callback(os.close, lock_fd)
+            undo.callback(claimed.close)
             _clear_stale(path)
             undo.pop_all()
-        return cls(path, lock_fd)
+        return claimed
 
     def listen(self, *, mode: int, group: str) -> socket.socket:
         """Bind and listen. Nobody can connect before mode and group are right.
@@ -98,24 +99,45 @@ def systemd_listener(environ: Mapping[str, str], pid: int) -> socket.socket | No
     """
     if environ.get("LISTEN_PID") != str(pid):
         return None
-    count = int(environ.get("LISTEN_FDS", "0"))
+    given = environ.get("LISTEN_FDS", "0")
+    try:
+        count = int(given)
+    except ValueError as error:
+        raise ConfigError(f"LISTEN_FDS is {given!r}, which is no number") from error
     if count == 0:
         return None
     if count > 1:
         raise ConfigError(f"systemd handed over {count} sockets; qwend.socket must have one")
     os.set_inheritable(SYSTEMD_FIRST_FD, False)
-    listener = socket.socket(fileno=SYSTEMD_FIRST_FD)
-    if listener.family != socket.AF_UNIX or listener.type != socket.SOCK_STREAM:
-        raise ConfigError("the socket from systemd must be a Unix stream socket (ListenStream=)")
+    wrong = ConfigError("the socket from systemd must be a Unix stream socket (ListenStream=)")
+    try:
+        listener = socket.socket(fileno=SYSTEMD_FIRST_FD)
+    except OSError as error:
+        raise wrong from error
+    if not _listens(listener):
+        listener.close()
+        raise wrong
     listener.setblocking(False)
     return listener
 
 
+def _listens(listener: socket.socket) -> bool:
+    return (
+        listener.family == socket.AF_UNIX
+        and listener.type == socket.SOCK_STREAM
+        and listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1
+    )
+
+
 def _make_directory(directory: Path) -> None:
-    """Other users must be able to pass it, whatever our umask: the socket's mode decides."""
-    if not directory.exists():
-        directory.mkdir(parents=True, exist_ok=True)
-        directory.chmod(0o755)
+    """Other users must be able to pass it, whatever our umask: the socket's mode decides.
+
+    What is missing above it is made alike, and none can be written to by others for a moment.
+    """
+    missing = [one for one in (directory, *directory.parents) if not one.exists()]
+    for one in reversed(missing):
+        one.mkdir(mode=0o755, exist_ok=True)
+        one.chmod(0o755)
 
 
 def _lock_path(path: Path) -> Path:
