@@ -1,0 +1,42 @@
+"""How much room there is for a copy of the model.
+
+Rule 1: a copy in memory is measured against memory as well as against its file system.
+Rule 2: this file does not know what is copied.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from qwend.errors import HostError
+from qwend.host.memory import available_bytes
+from qwend.host.mounts import is_tmpfs
+from qwend.host.root import HostRoot
+
+# A copy in memory must not be what starts the OOM killer; the system itself needs about this much.
+MEMORY_RESERVE_BYTES = 64 * 2**20
+
+
+def free_on_disk(directory: Path) -> int:
+    """Return the bytes that we may still write to the file system of `directory`."""
+    info = os.statvfs(directory)
+    return info.f_bavail * info.f_frsize
+
+
+def free_for_copy(root: HostRoot, directory: Path) -> int:
+    """Return the bytes a copy may take: on tmpfs the memory at hand counts, not only its size."""
+    free = free_on_disk(directory)
+    if is_tmpfs(root, directory):
+        return min(free, max(0, available_bytes(root) - MEMORY_RESERVE_BYTES))
+    return free
+
+
+def does_not_fit(directory: Path, needed: int, free: int) -> HostError:
+    """Return the error to raise, with both figures."""
+    cause = f"it needs {_mebi(needed)}, {_mebi(free)} are free"
+    return HostError(str(directory), "making a copy of the model in", cause)
+
+
+def _mebi(count: int) -> str:
+    return f"{count / 2**20:.1f} MiB ({count} bytes)"

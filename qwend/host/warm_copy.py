@@ -1,0 +1,210 @@
+"""A copy of the model file that nobody else can change, in memory where there is room.
+
+Rule 1: what is returned is an open descriptor, and its SHA-256 was computed from the bytes that
+were written to it; whoever uses the descriptor runs what was checked.
+Rule 2: this file does not know what a model is, nor what to do if the copy does not fit.
+
+The directory, as an invariant: mode 0700 and ours; it holds at most one `<sha256>.gguf` of mode
+0400, complete from the moment it has that name, the index, and `.tmp-*` of copies under way, each
+locked by its writer. A copy that another daemon removes from here lives on in its descriptors.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import re
+import stat
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from qwend.errors import HostError
+from qwend.host import warm_index
+from qwend.host.private_dir import (
+    TEMPORARY,
+    create_file,
+    is_locked,
+    open_file,
+    private_directory,
+    remove_file,
+    temporary_name,
+)
+from qwend.host.space import does_not_fit, free_on_disk
+
+# Large enough that the calls do not show, small enough for smooth progress on an SD card (40 MB/s).
+CHUNK_BYTES = 4 * 2**20
+_COPY_NAME = re.compile(r"[0-9a-f]{64}\.gguf")
+
+
+@dataclass(frozen=True, slots=True)
+class WarmCopy:
+    """The copy, open for reading. fd is close-on-exec and the receiver's to close."""
+
+    fd: int
+    path: Path
+    sha256: str
+    size_bytes: int
+    reused: bool
+
+
+def make_warm_copy(
+    source: Path | int,
+    directory: Path,
+    *,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    free_bytes: Callable[[Path], int] = free_on_disk,
+    verify: bool = False,
+) -> WarmCopy:
+    """Copy `source`, or take the copy that an earlier start made of the same file.
+
+    source: a path, or a descriptor that stays the caller's. progress(done, total) in bytes.
+    verify: read a reused copy again (0.3 s for 350 MB). Not the default: it is of mode 0400 in a
+    0700 directory of ours, so only we and root can change it, and root can change us as well.
+    Copies of other files are removed first, for there is seldom room for two.
+    Raises: HostError with the figures if it does not fit; nothing half-made stays behind.
+    """
+    with ExitStack() as opened:
+        source_fd = source if isinstance(source, int) else _open_source(source)
+        if not isinstance(source, int):
+            opened.callback(os.close, source_fd)
+        name = os.readlink(f"/proc/self/fd/{source_fd}")
+        wanted = warm_index.identify(source_fd, name)
+        _check_source(source_fd, name)
+        directory_fd = opened.enter_context(private_directory(directory))
+        try:
+            known = warm_index.find(directory_fd, wanted)
+            _remove_others(directory_fd, f"{known}.gguf" if known else None)
+            if known is not None:
+                fd = _reopen(directory_fd, known, wanted.size_bytes, verify=verify)
+                if fd is not None:
+                    path = directory / f"{known}.gguf"
+                    return WarmCopy(fd, path, known, wanted.size_bytes, reused=True)
+            free = free_bytes(directory)
+            if wanted.size_bytes > free:
+                raise does_not_fit(directory, wanted.size_bytes, free)
+            return _copy(source_fd, wanted, directory, directory_fd, progress)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise does_not_fit(directory, wanted.size_bytes, free_bytes(directory)) from error
+            raise HostError(str(directory), f"copying {name} to", error) from error
+
+
+def _copy(
+    source_fd: int,
+    source: warm_index.SourceId,
+    directory: Path,
+    directory_fd: int,
+    progress: Callable[[int, int], None],
+) -> WarmCopy:
+    temporary = temporary_name()
+    writer = create_file(directory_fd, temporary, 0o400)
+    try:
+        # The lock tells a daemon that starts beside us that this file is not a leftover.
+        fcntl.flock(writer, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Reserved before the first byte: "does not fit" is then known now, not after a minute.
+        os.posix_fallocate(writer, 0, source.size_bytes)
+        sha256 = _pour(source_fd, writer, source.size_bytes, progress)
+        if warm_index.identify(source_fd, source.path) != source:
+            raise HostError(source.path, "copying", "it was changed meanwhile; start again")
+        final = f"{sha256}.gguf"
+        # A descriptor that can write must not live on, so the copy is opened anew by its name.
+        reader = open_file(directory_fd, temporary)
+        try:
+            if not os.path.samestat(os.fstat(reader), os.fstat(writer)):
+                raise HostError(str(directory), "copying to", "the copy was replaced meanwhile")
+            os.rename(temporary, final, src_dir_fd=directory_fd, dst_dir_fd=directory_fd)
+            warm_index.record(directory_fd, source, sha256)
+        except BaseException:
+            os.close(reader)
+            raise
+    except BaseException:
+        remove_file(directory_fd, temporary)
+        raise
+    finally:
+        os.close(writer)
+    return WarmCopy(reader, directory / final, sha256, source.size_bytes, reused=False)
+
+
+def _pour(from_fd: int, to_fd: int, size: int, progress: Callable[[int, int], None]) -> str:
+    """Copy exactly `size` bytes and return their SHA-256. Raises: OSError, HostError."""
+    digest = hashlib.sha256()
+    buffer = memoryview(bytearray(min(CHUNK_BYTES, size)))
+    done = 0
+    while done < size:
+        # preadv: a descriptor of the caller's keeps its position.
+        count = os.preadv(from_fd, [buffer[: size - done]], done)
+        if not count:
+            raise HostError(
+                os.readlink(f"/proc/self/fd/{from_fd}"),
+                "copying",
+                f"it ends after {done} of {size} bytes",
+            )
+        digest.update(buffer[:count])
+        written = 0
+        while written < count:
+            written += os.pwrite(to_fd, buffer[written:count], done + written)
+        done += count
+        progress(done, size)
+    return digest.hexdigest()
+
+
+def _reopen(directory_fd: int, sha256: str, size: int, *, verify: bool) -> int | None:
+    """Open the copy of an earlier start; remove it and return None if it is not as we left it."""
+    name = f"{sha256}.gguf"
+    try:
+        fd = open_file(directory_fd, name)
+    except FileNotFoundError:
+        return None
+    except OSError:
+        remove_file(directory_fd, name)
+        return None
+    info = os.fstat(fd)
+    as_left = (
+        stat.S_ISREG(info.st_mode)
+        and stat.S_IMODE(info.st_mode) == 0o400
+        and info.st_uid == os.geteuid()
+        and info.st_nlink == 1
+        and info.st_size == size
+    )
+    if as_left and (not verify or _sha256_of(fd) == sha256):
+        return fd
+    os.close(fd)
+    remove_file(directory_fd, name)
+    return None
+
+
+def _remove_others(directory_fd: int, keep: str | None) -> None:
+    for name in os.listdir(directory_fd):
+        if name.startswith(TEMPORARY):
+            if not is_locked(directory_fd, name):
+                remove_file(directory_fd, name)
+        elif _COPY_NAME.fullmatch(name) and name != keep:
+            remove_file(directory_fd, name)
+
+
+def _open_source(path: Path) -> int:
+    try:
+        # A link is followed: model downloaders keep the bytes elsewhere and link to them.
+        return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError) as error:
+        cause = error.strerror if isinstance(error, OSError) else error
+        raise HostError(str(path), "opening", cause) from error
+
+
+def _check_source(fd: int, name: str) -> None:
+    info = os.fstat(fd)
+    if not stat.S_ISREG(info.st_mode):
+        raise HostError(name, "copying", "it is not a regular file")
+    if not info.st_size:
+        raise HostError(name, "copying", "it is empty")
+
+
+def _sha256_of(fd: int) -> str:
+    with open(fd, "rb", closefd=False) as stream:
+        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+    os.lseek(fd, 0, os.SEEK_SET)
+    return sha256
