@@ -1,7 +1,10 @@
-"""A session over an asyncio Unix stream: one task reads, everybody else waits for an inbox.
+"""A session over a Unix socket in an event loop: one task reads, the others wait for an inbox.
 
 Rule 1: every await on the socket is here, and every OSError ends here.
 Rule 2: this file does not know what is asked or answered.
+
+Why no asyncio.StreamReader: when a write fails it drops what has been received, and with it the
+daemon's reason for closing.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
 from pathlib import Path
 
 from qwend.client.errors import ConnectionLost, DaemonUnreachable, connect_error
@@ -16,6 +20,10 @@ from qwend.client.session import Answer, Inbox, Session
 from qwend.wire import Welcome
 
 _READ_BYTES = 64 * 1024
+
+_CONNECT_AGAIN_S = 0.01
+"""A full backlog makes a non-blocking connect fail at once (EAGAIN, unix(7)), with nothing to wait
+for; a daemon that is not stuck empties it in less."""
 
 
 class AsyncInbox(Inbox):
@@ -42,8 +50,11 @@ class AsyncChannel:
         self._timeout_s = timeout_s
         self._name = name
         self._welcomed = AsyncInbox()
-        self._writer: asyncio.StreamWriter | None = None
+        self._socket: socket.socket | None = None
         self._reading: asyncio.Task[None] | None = None
+        # Frames must not mix when the socket takes only a part of one.
+        self._sending = asyncio.Lock()
+        self._senders: set[asyncio.Task[None]] = set()
 
     @property
     def welcome(self) -> Welcome:
@@ -57,7 +68,15 @@ class AsyncChannel:
         """
         try:
             async with asyncio.timeout(self._timeout_s):
-                await self._connect_and_greet()
+                self._socket = await self._connect()
+                self._reading = asyncio.create_task(
+                    self._read(self._socket), name="qwend-client-reader"
+                )
+                await self.send(self.session.hello(self._name))
+                while self.session.welcome is None:
+                    if self.session.lost:
+                        raise self.session.lost
+                    await self._welcomed.changed()
         except TimeoutError as error:
             await self.close()
             hint = f"no answer within {self._timeout_s:g} s; it may be stuck"
@@ -67,13 +86,16 @@ class AsyncChannel:
             raise
 
     async def send(self, data: bytes) -> None:
-        """Returns once the kernel has most of it, so that a daemon that stops reading is felt."""
-        if self._writer is None:
+        """Returns once the kernel has it. A cancelled caller leaves the frame whole all the same.
+
+        Why sending fails is for the reader to tell: the daemon's reason may still be on its way.
+        """
+        if self._socket is None:
             raise self.session.lost or ConnectionLost("use the client inside 'async with'")
-        self._writer.write(data)
-        # A reset shows in the reader task, with the daemon's reason if it gave one.
-        with contextlib.suppress(OSError):
-            await self._writer.drain()
+        task = asyncio.create_task(self._send_all(self._socket, data))
+        self._senders.add(task)
+        task.add_done_callback(self._senders.discard)
+        await asyncio.shield(task)
 
     async def receive(self, inbox: AsyncInbox, *, at_once: bool) -> Answer:
         """Wait until something came for `inbox`; an answer due `at_once` has `timeout_s`."""
@@ -92,33 +114,48 @@ class AsyncChannel:
     async def close(self) -> None:
         """May be called again."""
         self.session.end(ConnectionLost("this client has been closed"))
-        if self._reading is not None:
-            self._reading.cancel()
+        for task in (*self._senders, *([self._reading] if self._reading else [])):
+            task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._reading
-            self._reading = None
-        if self._writer is not None:
-            self._writer.close()
-            with contextlib.suppress(OSError):
-                await self._writer.wait_closed()
-            self._writer = None
+                await task
+        self._reading = None
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
 
-    async def _connect_and_greet(self) -> None:
+    async def _connect(self) -> socket.socket:
+        connecting = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            reader, self._writer = await asyncio.open_unix_connection(os.fspath(self.path))
+            connecting.setblocking(False)
+            while True:
+                with contextlib.suppress(BlockingIOError):
+                    connecting.connect(os.fspath(self.path))
+                    return connecting
+                await asyncio.sleep(_CONNECT_AGAIN_S)
         except OSError as error:
+            connecting.close()
             raise connect_error(self.path, error) from error
-        self._reading = asyncio.create_task(self._read(reader), name="qwend-client-reader")
-        await self.send(self.session.hello(self._name))
-        while self.session.welcome is None:
-            if self.session.lost:
-                raise self.session.lost
-            await self._welcomed.changed()
+        except BaseException:
+            connecting.close()
+            raise
 
-    async def _read(self, reader: asyncio.StreamReader) -> None:
+    async def _send_all(self, connected: socket.socket, data: bytes) -> None:
+        loop = asyncio.get_running_loop()
+        async with self._sending:
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    await loop.sock_sendall(connected, data)
+            except TimeoutError:
+                # A part may be sent: no other message can follow it.
+                self.session.end(ConnectionLost("the daemon does not read; it may be stuck"))
+            except OSError:
+                pass  # the reader hears of it too, after whatever the daemon said last
+
+    async def _read(self, connected: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
         while self.session.lost is None:
             try:
-                data = await reader.read(_READ_BYTES)
+                data = await loop.sock_recv(connected, _READ_BYTES)
             except ConnectionResetError:
                 data = b""
             except OSError as error:

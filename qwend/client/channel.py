@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 import time
 from pathlib import Path
 
@@ -68,8 +69,12 @@ class Channel:
         self._socket.close()
 
     def _connect(self) -> None:
+        # A socket with a Python timeout is non-blocking underneath and fails at once when the
+        # daemon's backlog is full; the kernel's own timeout waits for a place (socket(7)).
+        seconds, microseconds = divmod(round(self._timeout_s * 1_000_000), 1_000_000)
+        limit = struct.pack("@ll", seconds, microseconds)
         try:
-            self._socket.settimeout(self._timeout_s)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
             self._socket.connect(os.fspath(self.path))
         except OSError as error:
             raise connect_error(self.path, error) from error

@@ -65,7 +65,7 @@ def connect_error(path: Path, error: OSError) -> ClientError:
     if isinstance(error, ConnectionRefusedError):
         return DaemonUnreachable(path, f"nobody listens there any more; {start}")
     if isinstance(error, TimeoutError | BlockingIOError):
-        return DaemonUnreachable(path, "it does not accept connections in time; it may be stuck")
+        return DaemonUnreachable(path, "it accepts no connection in time; it may be stuck")
     return DaemonUnreachable(path, f"{error.strerror or error}; {start}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ from qwend.wire import (
     Tokenize,
     Usage,
 )
-from tests.client.fake_daemon import WELCOME, Talk, fake_daemon
+from tests.client.fake_daemon import DEADLINE_S, WELCOME, Talk, fake_daemon
 
 
 def test_three_answers_come_at_once_over_one_connection(socket_path: Path) -> None:
@@ -185,6 +186,48 @@ def test_closing_the_client_ends_its_streams(socket_path: Path) -> None:
             await asyncio.sleep(0)
         with pytest.raises(ConnectionLost, match="has been closed"):
             await reading
+
+    with fake_daemon(socket_path, script) as path:
+        asyncio.run(run(path))
+
+
+def test_a_daemon_that_does_not_read_is_noticed_within_the_timeout(socket_path: Path) -> None:
+    closed = threading.Event()
+
+    def script(talk: Talk) -> None:
+        talk.greet()
+        assert closed.wait(DEADLINE_S)
+
+    async def run(path: Path) -> None:
+        async with AsyncClient(path, timeout_s=0.3) as client:
+            text = "x" * 1_000_000  # more than a socket holds
+            with pytest.raises(ConnectionLost, match="does not read"):
+                await (await client.chat(text)).wait()
+        closed.set()
+
+    with fake_daemon(socket_path, script) as path:
+        asyncio.run(run(path))
+
+
+def test_a_cancelled_sender_leaves_its_frame_whole(socket_path: Path) -> None:
+    cancelled = threading.Event()
+
+    def script(talk: Talk) -> None:
+        talk.greet()
+        assert cancelled.wait(DEADLINE_S)
+        assert talk.expect(Chat).messages[0].content == "x" * 1_000_000
+        talk.say(Pong(talk.expect(Ping).nonce))
+
+    async def run(path: Path) -> None:
+        async with AsyncClient(path) as client:
+            sending = asyncio.create_task(client.chat("x" * 1_000_000))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            sending.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await sending
+            cancelled.set()
+            assert await client.ping() < DEADLINE_S
 
     with fake_daemon(socket_path, script) as path:
         asyncio.run(run(path))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,7 @@ from qwend.client import (
     RequestFailed,
 )
 from qwend.client.errors import connect_error
-from qwend.wire import Error, Hello
+from qwend.wire import Connection, Error, Hello, Side
 from tests.client.fake_daemon import Talk, fake_daemon
 
 Connect = Callable[[Path, float], None]
@@ -118,3 +120,66 @@ def test_a_refusal_instead_of_welcome_is_passed_on(
         with pytest.raises(kind, match=error.message) as caught:
             connect(path, 5)
         assert getattr(caught.value, "code", None) == error.code
+
+
+def test_a_refusal_is_read_even_if_the_daemon_closed_before_hello(
+    socket_path: Path, connect: Connect
+) -> None:
+    refusal = Connection(Side.DAEMON).send(Error("busy", "too many connections"))
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(socket_path))
+        listener.listen()
+
+        def refuse() -> None:
+            client, _ = listener.accept()
+            client.sendall(refusal)
+            client.close()
+
+        # The client meets a socket that is closed already: connect returns when it is queued.
+        with patched_connect(refuse), pytest.raises(RequestFailed, match="too many connections"):
+            connect(socket_path, 5)
+
+
+@contextmanager
+def patched_connect(then: Callable[[], None]) -> Iterator[None]:
+    """Run `then` between a client's connect and its hello."""
+    plain = socket.socket.connect
+
+    def connect(self: socket.socket, address: str) -> None:
+        plain(self, address)
+        then()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", connect)
+        yield
+
+
+def test_a_full_backlog_is_waited_for(socket_path: Path, connect: Connect) -> None:
+    with (
+        socket.socket(socket.AF_UNIX) as listener,
+        socket.socket(socket.AF_UNIX) as first,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        listener.bind(str(socket_path))
+        listener.listen(0)
+        first.connect(str(socket_path))
+        connecting = pool.submit(connect, socket_path, 5)
+        # Not before the client has met the full backlog: it waits in the kernel, or tries again.
+        with pytest.raises(TimeoutError):
+            connecting.result(0.1)
+        listener.accept()[0].close()
+        client, _ = listener.accept()
+        with client:
+            Talk(client).greet()
+            connecting.result(5)
+
+
+def test_a_backlog_that_stays_full_is_a_daemon_that_is_stuck(
+    socket_path: Path, connect: Connect
+) -> None:
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as first:
+        listener.bind(str(socket_path))
+        listener.listen(0)
+        first.connect(str(socket_path))
+        with pytest.raises(DaemonUnreachable, match="may be stuck"):
+            connect(socket_path, 0.2)

@@ -106,6 +106,13 @@ def test_a_repeated_key_is_refused_by_name() -> None:
     assert caught.value.fatal
 
 
+@pytest.mark.parametrize("text", [b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xf4\x90\x80\x80"])
+def test_invalid_utf_8_is_named_as_such(text: bytes) -> None:
+    with pytest.raises(RemoteProtocolError, match="not valid UTF-8") as caught:
+        decode_payload(b"\x81\xa1x" + bytes([0xA0 + len(text)]) + text)
+    assert (caught.value.code, caught.value.fatal) == ("bad_frame", True)
+
+
 @pytest.mark.parametrize("key", [b"\x90", b"\x80", b"\x91\x90"])
 def test_a_key_that_cannot_be_a_key_is_refused(key: bytes) -> None:
     with pytest.raises(RemoteProtocolError, match="not a MessagePack map"):

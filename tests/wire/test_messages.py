@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import msgpack
@@ -10,7 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qwend.errors import RemoteProtocolError
-from qwend.wire import ClientMessage, DaemonMessage, Ping, parse_client, parse_daemon
+from qwend.wire import (
+    ClientMessage,
+    DaemonMessage,
+    Done,
+    Error,
+    Ping,
+    Timings,
+    Usage,
+    parse_client,
+    parse_daemon,
+)
 from qwend.wire.frame import decode_payload, encode_frame
 from tests.wire.strategies import anything, client_messages, daemon_messages
 from tests.wire.vectors import Vector, vectors
@@ -172,6 +183,28 @@ def test_a_wrong_type_is_told_from_a_wrong_value(name: str) -> None:
         error = fault(complete(**{name: value}))
         assert (error.code, error.request_id) == ("invalid_message", 7), value
         assert f"complete.{name}" in str(error)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"op": "hello", "protocol": "qwend/1", "client": "x" * 257},
+        {"op": "hello", "protocol": "qwend/1", "capabilities": ["x" * 257]},
+        {"op": "hello", "protocol": "qwend/1", "capabilities": ["x"] * 65},
+        {"op": "hello", "protocol": "x" * 257},
+    ],
+)
+def test_a_stranger_cannot_fill_the_log(fields: dict[str, Any]) -> None:
+    assert "at most" in str(fault(fields))
+
+
+@pytest.mark.parametrize("wrong", [math.inf, math.nan, -1.0])
+def test_a_measured_time_is_a_finite_number(wrong: float) -> None:
+    timings = {**Timings().to_map(), "ttft_s": wrong}
+    with pytest.raises(RemoteProtocolError, match=r"done\.timings\.ttft_s"):
+        parse_daemon({**Done(1, "stop", Usage(1, 0, 1)).to_map(), "timings": timings})
+    with pytest.raises(RemoteProtocolError, match=r"error\.retry_after_s"):
+        parse_daemon({**Error("busy", "later").to_map(), "retry_after_s": wrong})
 
 
 def test_what_was_given_is_shown_shortened() -> None:

@@ -137,6 +137,27 @@ def test_what_is_no_single_map_is_a_bad_frame(payload: bytes, said: str) -> None
     assert said in str(error)
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(b"\x00", b"\x7f", b"\xe0", b"\xff", b"\xc0", b"\xc2", b"\xc3"),
+        *(b"\xcc\x01", b"\xcd\0\x01", b"\xce\0\0\0\x01", b"\xcf\0\0\0\0\0\0\0\x01"),
+        *(b"\xd0\x01", b"\xd1\0\x01", b"\xd2\0\0\0\x01", b"\xd3\0\0\0\0\0\0\0\x01"),
+        *(b"\xca\0\0\0\0", b"\xcb\0\0\0\0\0\0\0\0"),
+        *(b"\xa0", b"\xa1x", b"\xd9\x01x", b"\xda\0\x01x", b"\xdb\0\0\0\x01x"),
+        *(b"\xc4\x01x", b"\xc5\0\x01x", b"\xc6\0\0\0\x01x"),
+        *(b"\x90", b"\x91\x01", b"\xdc\0\x01\x01", b"\xdd\0\0\0\x01\x01"),
+        *(b"\x80", b"\x81\xa0\x01", b"\xde\0\x01\xa0\x01", b"\xdf\0\0\0\x01\xa0\x01"),
+    ],
+    ids=lambda value: value[:1].hex(),
+)
+def test_every_form_of_a_value_passes_whole_and_only_whole(value: bytes) -> None:
+    check_payload(in_map(value))
+    check_payload(b"\x82\xa1x" + value + b"\xa1y" + value)
+    assert refusal(in_map(value)[:-1]).code == "bad_frame"
+    assert refusal(in_map(value) + b"\x00").code == "bad_frame"
+
+
 @given(st.dictionaries(st.text(max_size=5), anything, max_size=5))
 def test_whatever_the_packer_makes_of_a_small_map_passes(fields: dict[str, object]) -> None:
     check_payload(msgpack.packb(fields))
