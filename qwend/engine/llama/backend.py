@@ -16,6 +16,7 @@ import numpy as np
 
 from qwend.engine.backend import DecodeFailed, ModelFacts
 from qwend.engine.batch import Batch
+from qwend.engine.llama.blob import sealed, unsealed
 from qwend.engine.llama.loading import Loaded, load
 from qwend.engine.llama.sampler import LlamaSampler
 from qwend.engine.llama.threadpool import ThreadPool, attach_threadpool, built_with_openmp
@@ -106,15 +107,20 @@ class LlamaBackend:
     def save(self, seq_id: int) -> bytes:
         self._check_seq_id(seq_id)
         size = llama_cpp.llama_state_seq_get_size(self._context, seq_id)
-        buffer = (ctypes.c_uint8 * size)()
-        written = llama_cpp.llama_state_seq_get_data(self._context, buffer, size, seq_id)
-        return bytes(memoryview(buffer)[:written])
+        return sealed(
+            size,
+            lambda state: int(
+                llama_cpp.llama_state_seq_get_data(self._context, state, size, seq_id)
+            ),
+        )
 
     def restore(self, seq_id: int, blob: bytes) -> bool:
         self._check_seq_id(seq_id)
-        buffer = (ctypes.c_uint8 * len(blob)).from_buffer_copy(blob)
-        read = llama_cpp.llama_state_seq_set_data(self._context, buffer, len(blob), seq_id)
-        if read != len(blob):
+        state = unsealed(blob)
+        if state is None:
+            return False
+        read = llama_cpp.llama_state_seq_set_data(self._context, state, len(state), seq_id)
+        if read != len(state):
             self.trim(seq_id, 0)
             return False
         return True
