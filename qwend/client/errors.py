@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import grp
 import os
+import stat
 from pathlib import Path
 
 from qwend.errors import QwendError
@@ -71,10 +72,13 @@ def connect_error(path: Path, error: OSError) -> ClientError:
 
 def _way_in(path: Path) -> str:
     try:
-        group_id = os.stat(path).st_gid
-        group = grp.getgrgid(group_id).gr_name
+        facts = os.stat(path)
+        group = grp.getgrgid(facts.st_gid).gr_name
     except (OSError, KeyError):
-        return "the operator must let your user into its directory"
+        return "your user may not enter its directory; ask the operator"
+    # Nobody should join root's group for this, and joining helps only if the group may write.
+    if facts.st_gid == 0 or not facts.st_mode & stat.S_IWGRP:
+        return "it is not open to your user; ask the operator to set [socket] group and mode"
     return (
         f"your user is not in the group '{group}'; "
         f"run 'sudo usermod -aG {group} $USER' and log in again"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import stat
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -60,20 +61,31 @@ def test_a_socket_left_behind_is_told_from_a_missing_one(
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may open every socket")
-def test_a_forbidden_socket_names_the_group_to_join(socket_path: Path, connect: Connect) -> None:
+def test_a_forbidden_socket_is_told_from_a_missing_one(socket_path: Path, connect: Connect) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(socket_path))
         listener.listen()
         socket_path.chmod(0)
-        with pytest.raises(PermissionDenied, match="usermod -aG"):
+        with pytest.raises(PermissionDenied, match="ask the operator"):
             connect(socket_path, 5)
 
 
-def test_permission_denied_by_the_kernel_names_the_group(socket_path: Path) -> None:
-    socket_path.touch()
+@pytest.mark.parametrize(
+    ("group_id", "mode", "hint"),
+    [
+        (1, 0o660, "usermod -aG"),
+        (1, 0o600, "ask the operator to set"),
+        (0, 0o660, "ask the operator to set"),
+    ],
+)
+def test_joining_a_group_is_advised_only_where_it_helps(
+    socket_path: Path, monkeypatch: pytest.MonkeyPatch, group_id: int, mode: int, hint: str
+) -> None:
+    facts = os.stat_result((stat.S_IFSOCK | mode, 0, 0, 1, 0, group_id, 0, 0, 0, 0))
+    monkeypatch.setattr(os, "stat", lambda path: facts)
     error = connect_error(socket_path, PermissionError(13, "Permission denied"))
     assert isinstance(error, PermissionDenied)
-    assert "usermod -aG" in error.hint
+    assert hint in error.hint
 
 
 def test_a_daemon_that_does_not_greet_is_unreachable(socket_path: Path, connect: Connect) -> None:

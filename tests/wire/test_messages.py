@@ -85,6 +85,18 @@ def test_an_extra_field_is_refused_by_name(vector: Vector) -> None:
         parse(vector, {**vector.fields, "surplus": 1})
 
 
+def test_an_extra_field_inside_is_refused_by_its_place() -> None:
+    message = {"role": "user", "content": "x", "name": "Ann"}
+    error = fault({"op": "chat", "id": 1, "messages": [message]})
+    assert "chat.messages[0] has no field 'name'" in str(error)
+    done = Done(1, "stop", Usage(1, 0, 1), Timings()).to_map()
+    for name in ("usage", "timings"):
+        inside = done[name]
+        assert isinstance(inside, dict)
+        with pytest.raises(RemoteProtocolError, match=f"done.{name} has no field 'surplus'"):
+            parse_daemon({**done, name: {**inside, "surplus": 1}})
+
+
 def test_a_misspelt_field_is_told_the_nearest() -> None:
     error = fault({"op": "complete", "id": 7, "prompt": "x", "temprature": 1})
     assert (error.code, error.request_id) == ("invalid_message", 7)
