@@ -162,7 +162,8 @@ class LlamaBackend:
             vocab_size=vocab_size,
             cells=llama_cpp.llama_n_ctx(self._context),
             train_context=llama_cpp.llama_model_n_ctx_train(model),
-            batch_rows=settings.ubatch,
+            # llama.cpp cuts a batch to the context, and ends the process on a larger one.
+            batch_rows=llama_cpp.llama_n_ubatch(self._context),
             sequences=settings.max_sequences,
             can_trim=not recurrent and not hybrid,
             chatml=self._is_one_token(b"<|im_start|>") and self._is_one_token(b"<|im_end|>"),
