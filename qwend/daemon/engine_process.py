@@ -13,7 +13,7 @@ import socket
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any
 
 from qwend.engine import hop
@@ -59,7 +59,8 @@ class EngineProcess:
         """inherit: descriptors the engine gets besides the hop (the model's)."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
-        with theirs:
+        with theirs, ExitStack() as undo:
+            undo.callback(ours.close)
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-P",  # what lies in the current directory is not ours to import
@@ -72,6 +73,7 @@ class EngineProcess:
                 # An abort of llama.cpp otherwise starts gdb where there is one, which can hang.
                 env={**environ, "GGML_NO_BACKTRACE": "1"},
             )
+            undo.pop_all()
         engine = cls(process, ours, on_events, on_exit)
         engine.send(hop.start(settings))
         return engine

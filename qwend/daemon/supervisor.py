@@ -115,7 +115,10 @@ class Supervisor:
     async def _launch(self) -> None:
         self._complaint = ""
         self.state = EngineState.STARTING
-        self._engine = await self._start_process(self._settings, self._on_events, self._on_exit)
+        try:
+            self._engine = await self._start_process(self._settings, self._on_events, self._on_exit)
+        except OSError as error:  # no memory or no process left: a death like another
+            self._lose(f"the engine process cannot be started: {error}")
 
     def _on_events(self, events: list[Event]) -> None:
         for event in events:
@@ -136,11 +139,14 @@ class Supervisor:
         self._hooks.ready(self._engine.send)
 
     def _on_exit(self, how: str) -> None:
+        self._lose(self._complaint or f"the engine process ended: {how}")
+
+    def _lose(self, reason: str) -> None:
         self._engine = None
         first = self.state is EngineState.STARTING and not self.restarts
         if self._stopping:
             return
-        self.reason = self._complaint or f"the engine process ended: {how}"
+        self.reason = reason
         log.warning("engine lost: %s", self.reason)
         self.state = EngineState.LOST
         self._changed.set()
