@@ -74,6 +74,7 @@ class Daemon:
         Raises: QwendError if it cannot start; nothing is left behind then.
         """
         async with AsyncExitStack() as undo:
+            undo.callback(self._notifier.close)
             host_undo = undo.enter_context(ExitStack())
             self._take_signals()
             socket_path = self._claim_socket(host_undo)

@@ -21,7 +21,8 @@ _SYSLOG_LEVELS = {
 
 class _JournalFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return f"<{_SYSLOG_LEVELS.get(record.levelno, 6)}>{super().format(record)}"
+        level = f"<{_SYSLOG_LEVELS.get(record.levelno, 6)}>"
+        return level + super().format(record).replace("\n", f"\n{level}")
 
 
 def set_up_logging(level: str, environ: Mapping[str, str]) -> None:

@@ -18,17 +18,22 @@ class Notifier:
         self._notifier = sdnotify.SystemdNotifier() if environ.get("NOTIFY_SOCKET") else None
 
     def ready(self, status: str) -> None:
-        self._send(f"READY=1\nSTATUS={status}")
+        self._send("READY=1", f"STATUS={status}")
 
     def starting(self, status: str) -> None:
-        self._send(f"STATUS={status}\nEXTEND_TIMEOUT_USEC={EXTEND_USEC}")
+        self._send(f"STATUS={status}", f"EXTEND_TIMEOUT_USEC={EXTEND_USEC}")
 
     def status(self, status: str) -> None:
         self._send(f"STATUS={status}")
 
     def stopping(self, status: str) -> None:
-        self._send(f"STOPPING=1\nSTATUS={status}")
+        self._send("STOPPING=1", f"STATUS={status}")
 
-    def _send(self, state: str) -> None:
+    def close(self) -> None:
+        if self._notifier is not None and self._notifier.socket is not None:
+            self._notifier.socket.close()
+
+    def _send(self, *lines: str) -> None:
         if self._notifier is not None:
-            self._notifier.notify(state)
+            # A reason may be a foreign text: its line breaks must not make messages of their own.
+            self._notifier.notify("\n".join(line.replace("\n", " ") for line in lines))

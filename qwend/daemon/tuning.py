@@ -10,6 +10,7 @@ import logging
 import os
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
 from qwend.config import Config
 from qwend.host.cgroup import cpu_quota
@@ -47,9 +48,13 @@ def tune(config: Config, host: HostRoot, paths: Paths, undo: ExitStack) -> Tunin
 def _govern(wanted: str, host: HostRoot, paths: Paths, undo: ExitStack) -> tuple[str, ...]:
     record = paths.state / GOVERNOR_RECORD
     # A record that is there now was left by a run that could not put things back.
-    if record.exists():
-        restore(host, record)
+    left = restore(host, record).reasons
     if not wanted:
-        return ()
-    undo.callback(restore, host, record)
-    return set_governor(host, wanted, record).reasons
+        return left
+    undo.callback(_put_back, host, record)
+    return (*left, *set_governor(host, wanted, record).reasons)
+
+
+def _put_back(host: HostRoot, record: Path) -> None:
+    for reason in restore(host, record).reasons:
+        log.warning("%s", reason)
