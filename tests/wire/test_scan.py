@@ -19,7 +19,7 @@ from tests.wire.strategies import anything
 
 PEAK_BYTES = 8 * 1024 * 1024
 SLOW_S = 0.1
-"""Measured 8-25 ms on a 2-core VM; five times that, for a machine with company."""
+"""Processor time: 8-25 ms measured on a 2-core x86-64 VM; the rest is for slower machines."""
 
 
 def array(entries: int) -> bytes:
@@ -85,9 +85,9 @@ def test_a_complex_frame_is_refused_without_memory_or_time(payload: bytes) -> No
         tracemalloc.stop()
     assert (error.code, error.fatal) == ("too_complex", True)
     assert peak < 64 * 1024
-    started = time.perf_counter()
+    started = time.process_time()
     refusal(payload)
-    assert time.perf_counter() - started < SLOW_S
+    assert time.process_time() - started < SLOW_S
 
 
 @pytest.mark.parametrize("payload", ALLOWED.values(), ids=ALLOWED.keys())
@@ -102,9 +102,9 @@ def test_the_largest_frames_allowed_stay_within_memory_and_time(payload: bytes) 
     assert peak < PEAK_BYTES
 
     def seconds() -> float:
-        started = time.perf_counter()
+        started = time.process_time()
         decode_payload(payload)
-        return time.perf_counter() - started
+        return time.process_time() - started
 
     assert min(seconds() for _ in range(3)) < SLOW_S
 
