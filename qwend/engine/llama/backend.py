@@ -170,7 +170,7 @@ class LlamaBackend:
             description={
                 "build": llama_cpp.llama_print_system_info().decode().strip(" |"),
                 "threads": settings.threads,
-                "pinned": list(settings.cpus) if self._pool is not None else [],
+                "pinned": list(self._pool.cpus) if self._pool is not None else [],
                 "openmp": built_with_openmp(),
                 "flash_attention": settings.flash_attention,
                 "kv_type": settings.kv_type,

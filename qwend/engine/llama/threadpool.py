@@ -31,9 +31,13 @@ class _Params(ctypes.Structure):
 
 
 class ThreadPool:
-    """Attached to one context from `attach` to `close`; close it before the context is freed."""
+    """Attached to one context from `attach` to `close`; close it before the context is freed.
 
-    def __init__(self, pool: int, libraries: _Libraries, context: Any) -> None:
+    cpus: the CPU of each thread; empty if they are not pinned.
+    """
+
+    def __init__(self, pool: int, libraries: _Libraries, context: Any, cpus: Sequence[int]) -> None:
+        self.cpus = tuple(cpus)
         self._pool: int | None = pool
         self._libraries = libraries
         self._context = context
@@ -89,15 +93,15 @@ def attach_threadpool(context: Any, threads: int, cpus: Sequence[int]) -> Thread
         return None
     params = _Params()
     libraries.base.ggml_threadpool_params_init(ctypes.byref(params), threads)
-    if len(cpus) >= threads:
-        for cpu in cpus[:threads]:
-            params.cpumask[cpu] = True
-        params.strict_cpu = True
+    pinned = cpus[:threads] if len(cpus) >= threads else ()
+    for cpu in pinned:
+        params.cpumask[cpu] = True
+    params.strict_cpu = bool(pinned)
     pool = libraries.cpu.ggml_threadpool_new(ctypes.byref(params))
     if not pool:
         return None
     libraries.llama.llama_attach_threadpool(context, pool, pool)
-    return ThreadPool(pool, libraries, context)
+    return ThreadPool(pool, libraries, context, pinned)
 
 
 def _soname(folder: Path, name: str) -> str:

@@ -78,9 +78,7 @@ def test_logit_bias_forces_and_forbids(backend: LlamaBackend) -> None:
 
 
 @pytest.mark.parametrize("token", [VOCAB_SIZE, (1 << 31) - 1, -1])
-def test_a_bias_on_a_token_that_is_none_changes_nothing(
-    backend: LlamaBackend, token: int
-) -> None:
+def test_a_bias_on_a_token_that_is_none_changes_nothing(backend: LlamaBackend, token: int) -> None:
     assert generate(backend, params(logit_bias=((token, 5.0),))) == generate(backend, params())
 
 
