@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
 
+from qwend.engine.backend import Backend
 from qwend.engine.batch import Batch
 from qwend.engine.engine import Engine, EngineSettings
 from qwend.engine.events import Event, Failed, Finished, Gauges, Prefilling, Produced, Started
@@ -95,7 +96,7 @@ def user(content: str) -> tuple[ChatTurn, ...]:
 
 
 def engine_over(
-    backend: ScriptedBackend,
+    backend: Backend,
     *,
     cost: StepCost | None = None,
     itl_budget_s: float = 0.120,

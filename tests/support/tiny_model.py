@@ -121,14 +121,19 @@ def settings(model: Path, **fields: Any) -> EngineStart:
 
 @contextmanager
 def opened(model: Path, **fields: Any) -> Iterator[Any]:
-    """A LlamaBackend, closed at the end. One at a time: llama.cpp has one log for the process."""
+    """A LlamaBackend, closed at the end. One at a time: llama.cpp has one log for the process.
+
+    The thread that computes is itself pinned by the pool; afterwards it is where it was before.
+    """
     from qwend.engine.llama.backend import open_llama
 
+    affinity = os.sched_getaffinity(0)
     backend = open_llama(settings(model, **fields), lambda _fraction: None)
     try:
         yield backend
     finally:
         backend.close()
+        os.sched_setaffinity(0, affinity)
 
 
 def feed(backend: Any, seq_id: int, tokens: tuple[int, ...] | bytes, at: int = 0) -> int:

