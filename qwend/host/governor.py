@@ -9,6 +9,7 @@ scaling_governor takes a name out of scaling_available_governors.
 
 The record, as an interval: it exists from before the first write until every policy is back.
 `ours` holds each name we ever set since, so that a governor somebody else chose is left alone.
+A record of an earlier boot is void: the kernel has begun again with its own governors.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from qwend.errors import HostError
@@ -24,6 +25,7 @@ from qwend.host.private_dir import private_directory, read_file, replace_file
 from qwend.host.root import HostRoot
 
 POLICIES = "/sys/devices/system/cpu/cpufreq"
+BOOT_ID = "/proc/sys/kernel/random/boot_id"  # random(4)
 _RECORD_LIMIT_BYTES = 65_536
 _POLICY = re.compile(r"policy[0-9]{1,5}")
 _GOVERNOR = re.compile(r"[a-z_]{1,15}")
@@ -39,6 +41,7 @@ class GovernorResult:
 
 @dataclass(frozen=True, slots=True)
 class _Record:
+    boot: str
     previous: dict[str, str] = field(default_factory=dict)
     ours: tuple[str, ...] = ()
 
@@ -46,19 +49,18 @@ class _Record:
 def set_governor(root: HostRoot, wanted: str, record: Path) -> GovernorResult:
     """Set `wanted` on every policy that offers it; call `restore` with the same record to undo.
 
-    record: a file in a directory of ours, best on /run: a new boot starts with the kernel's own
-    governors, and a record from before it would be wrong. One left by a run that was killed is
-    kept, for it knows the values from before that run.
+    record: a file in a directory of ours. One left by a run that was killed is kept, for it
+    knows the values from before that run.
     """
     current, reasons = _read_policies(root, wanted)
     pending = [policy for policy, governor in current.items() if governor != wanted]
     if not pending:
         return GovernorResult((), tuple(reasons))
     try:
-        known = _load(record)
+        known = _load(root, record)
         previous = {policy: current[policy] for policy in pending} | known.previous
         ours = tuple(dict.fromkeys((*known.ours, wanted)))
-        _store(record, _Record(previous, ours))
+        _store(record, _Record(known.boot, previous, ours))
     except HostError as error:
         return GovernorResult((), (*reasons, f"governor: nothing changed, {error}"))
     return _write_all(root, dict.fromkeys(pending, wanted), reasons)
@@ -71,7 +73,7 @@ def restore(root: HostRoot, record: Path) -> GovernorResult:
     """
     reasons: list[str] = []
     try:
-        known = _load(record)
+        known = _load(root, record)
     except HostError as error:
         return GovernorResult((), (f"governor: nothing restored, {error}",))
     pending: dict[str, str] = {}
@@ -135,15 +137,19 @@ def _write_all(root: HostRoot, wanted: dict[str, str], reasons: list[str]) -> Go
     return GovernorResult(tuple(changed), tuple(reasons))
 
 
-def _load(record: Path) -> _Record:
+def _load(root: HostRoot, record: Path) -> _Record:
     doing = "reading the record of governors"
+    # Without the id two boots cannot be told apart, and the record is taken as of this one.
+    boot = root.read_text(BOOT_ID).strip() if root.exists(BOOT_ID) else ""
     if not os.path.lexists(record):
-        return _Record()
+        return _Record(boot)
     try:
         with private_directory(record.parent, tighten=False) as directory:
             data = json.loads(read_file(directory, record.name, _RECORD_LIMIT_BYTES))
     except (OSError, ValueError, RecursionError) as error:
         raise HostError(str(record), doing, f"{error}; remove it") from error
+    if isinstance(data, dict) and data.get("boot", boot) != boot:
+        return _Record(boot)
     previous = data.get("previous") if isinstance(data, dict) else None
     ours = data.get("ours") if isinstance(data, dict) else None
     # What stands here is written below /sys: nothing but names may come from it.
@@ -157,7 +163,7 @@ def _load(record: Path) -> _Record:
         )
     ):
         raise HostError(str(record), doing, "it is not such a record; remove it")
-    return _Record(previous, tuple(ours))
+    return _Record(boot, previous, tuple(ours))
 
 
 def _forget(record: Path, result: GovernorResult) -> GovernorResult:
@@ -169,7 +175,7 @@ def _forget(record: Path, result: GovernorResult) -> GovernorResult:
 
 
 def _store(record: Path, content: _Record) -> None:
-    text = json.dumps({"previous": content.previous, "ours": content.ours}) + "\n"
+    text = json.dumps(asdict(content)) + "\n"
     try:
         with private_directory(record.parent, tighten=False) as directory:
             replace_file(directory, record.name, text.encode(), mode=0o600, durable=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from qwend.errors import HostError
-from qwend.host.governor import GovernorResult, restore, set_governor
+from qwend.host.governor import BOOT_ID, GovernorResult, restore, set_governor
 from qwend.host.root import HostRoot
 
 from .conftest import FakeHost
@@ -24,6 +24,7 @@ def policy(number: int, name: str = "scaling_governor") -> str:
 
 
 def machine(fake: FakeHost, *governors: str, offered: str = "performance powersave") -> None:
+    fake.put({BOOT_ID: "boot-1\n"})
     for number, governor in enumerate(governors):
         fake.put({policy(number): governor + "\n"})
         fake.put({policy(number, "scaling_available_governors"): offered + "\n"})
@@ -124,6 +125,24 @@ def test_what_somebody_else_has_set_since_is_left_alone(fake: FakeHost, record: 
     assert not record.exists()
 
 
+def test_a_record_of_an_earlier_boot_is_void(fake: FakeHost, record: Path) -> None:
+    machine(fake, "powersave")
+    set_governor(fake.root, "performance", record)
+    fake.put({BOOT_ID: "boot-2\n"})
+    assert restore(fake.root, record) == NOTHING
+    assert governors(fake) == ["performance"]
+    assert not record.exists()
+
+
+def test_a_record_of_an_earlier_boot_is_not_added_to(fake: FakeHost, record: Path) -> None:
+    machine(fake, "powersave")
+    set_governor(fake.root, "performance", record)
+    fake.put({BOOT_ID: "boot-2\n", policy(0): "schedutil\n"})
+    set_governor(fake.root, "performance", record)
+    restore(fake.root, record)
+    assert governors(fake) == ["schedutil"]
+
+
 def test_nothing_to_change_leaves_no_record(fake: FakeHost, record: Path) -> None:
     machine(fake, "performance")
     assert set_governor(fake.root, "performance", record) == NOTHING
@@ -216,11 +235,12 @@ def test_without_a_record_nothing_is_changed(fake: FakeHost, tmp_path: Path) -> 
         "",
         "[]",
         "null",
-        '{"previous": {}}',
-        '{"previous": {"../policy0": "powersave"}, "ours": []}',
-        '{"previous": {"policy0": "../../x"}, "ours": []}',
-        '{"previous": {"policy0": 3}, "ours": []}',
-        '{"previous": {"policy0": "powersave"}, "ours": [3]}',
+        '{"boot": "boot-1", "previous": {}}',
+        '{"boot": "boot-1"}',
+        '{"boot": "boot-1", "previous": {"../policy0": "powersave"}, "ours": []}',
+        '{"boot": "boot-1", "previous": {"policy0": "../../x"}, "ours": []}',
+        '{"boot": "boot-1", "previous": {"policy0": 3}, "ours": []}',
+        '{"boot": "boot-1", "previous": {"policy0": "powersave"}, "ours": [3]}',
         "[" * 60_000,
     ],
 )
@@ -239,7 +259,9 @@ def test_a_planted_link_is_neither_read_nor_written(
 ) -> None:
     machine(fake, "powersave")
     bait = tmp_path / "bait"
-    bait.write_text('{"previous": {"policy0": "performance"}, "ours": ["powersave"]}')
+    bait.write_text(
+        '{"boot": "boot-1", "previous": {"policy0": "performance"}, "ours": ["powersave"]}'
+    )
     record.parent.mkdir(mode=0o700)
     record.symlink_to(bait)
     assert restore(fake.root, record).changed == ()

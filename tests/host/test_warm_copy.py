@@ -134,7 +134,9 @@ def test_another_model_replaces_the_copy(make: Make, tmp_path: Path, directory: 
 
 
 def _truncate(path: Path) -> None:
+    path.chmod(0o600)
     os.truncate(path, 100)
+    path.chmod(0o400)
 
 
 def _loosen(path: Path) -> None:
