@@ -31,13 +31,14 @@ class Screen:
     def write(self, text: str) -> None:
         shown = _CONTROLS.sub("", text) if self._is_terminal else text
         if shown:
+            # Before it is out: Ctrl-C may come right behind the write.
+            self._at_start = shown.endswith("\n")
             try:
                 self._stream.write(shown)
             except UnicodeEncodeError:
                 coding = self._stream.encoding
                 self._stream.write(shown.encode(coding, "replace").decode(coding))
             self._stream.flush()
-            self._at_start = shown.endswith("\n")
 
     def end_line(self) -> None:
         """Whatever comes next begins a line."""

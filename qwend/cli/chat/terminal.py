@@ -103,6 +103,8 @@ def _keys_kept() -> Iterator[None]:
         yield
         return
     silent = termios.tcgetattr(0)
+    # As prompt_toolkit reads them: Enter must arrive as the carriage return that it is.
+    silent[0] &= ~termios.ICRNL
     silent[3] &= ~(termios.ECHO | termios.ICANON)
     termios.tcsetattr(0, termios.TCSADRAIN, silent)
     try:
