@@ -80,7 +80,8 @@ class Session:
         """Why nothing more will come; it is raised to whoever waits."""
         self._path = path
         self._connection = Connection(Side.CLIENT)
-        self._inboxes: dict[int, Inbox] = {}
+        # None: the request was abandoned, but its end has not come yet.
+        self._inboxes: dict[int, Inbox | None] = {}
         self._pongs: dict[int, Inbox] = {}
         self._statuses: deque[Inbox] = deque()
         self._next_id = 0
@@ -108,7 +109,7 @@ class Session:
         """Cancel a request that nobody waits for any more; drop what still comes for it."""
         if self.lost or request_id not in self._inboxes:
             return b""
-        self._inboxes[request_id] = Inbox()
+        self._inboxes[request_id] = None
         return self._send(Cancel(request_id))
 
     def status(self, inbox: Inbox) -> bytes:
@@ -154,7 +155,8 @@ class Session:
             self.lost = error
             self._connection.close()
         for inbox in (*self._inboxes.values(), *self._pongs.values(), *self._statuses):
-            inbox.wake()
+            if inbox is not None:
+                inbox.wake()
 
     def _sort(self, event: Event) -> None:
         if isinstance(event, Accepted | Progress | Token | Done):
@@ -175,7 +177,7 @@ class Session:
     def _deliver(self, answer: Answer, inbox: Inbox | None, *, over: bool = False) -> None:
         if over and isinstance(answer, Done | Error) and answer.id is not None:
             self._inboxes.pop(answer.id, None)
-        if inbox is not None:  # else: for a request that was abandoned
+        if inbox is not None:
             inbox.messages.append(answer)
             inbox.wake()
 

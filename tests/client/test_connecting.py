@@ -82,8 +82,9 @@ def test_joining_a_group_is_advised_only_where_it_helps(
     socket_path: Path, monkeypatch: pytest.MonkeyPatch, group_id: int, mode: int, hint: str
 ) -> None:
     facts = os.stat_result((stat.S_IFSOCK | mode, 0, 0, 1, 0, group_id, 0, 0, 0, 0))
-    monkeypatch.setattr(os, "stat", lambda path: facts)
-    error = connect_error(socket_path, PermissionError(13, "Permission denied"))
+    with monkeypatch.context() as patch:  # no longer than needed: pytest calls os.stat too
+        patch.setattr(os, "stat", lambda path: facts)
+        error = connect_error(socket_path, PermissionError(13, "Permission denied"))
     assert isinstance(error, PermissionDenied)
     assert hint in error.hint
 
