@@ -142,16 +142,24 @@ class Broker:
             if entry is not None:
                 self._event(entry, event)
 
+    def duplicate(self, owner: Owner, client_id: int) -> Error | None:
+        """What to answer if the id is in use: no other error may bear it, for that would be the
+        end of the request that has it."""
+        if self.journal.of_client(owner, client_id) is None:
+            return None
+        return Error(
+            ErrorCode.DUPLICATE_ID,
+            f"request {client_id} is still running on this connection: choose another id",
+            id=client_id,
+        )
+
     def _why_not(self, owner: Owner, message: Submitted) -> Error | None:
+        duplicate = self.duplicate(owner, message.id)
+        if duplicate is not None:
+            return duplicate
         if self._refusal is not None:
             code, reason = self._refusal
             return Error(code, reason, id=message.id)
-        if self.journal.of_client(owner, message.id) is not None:
-            return Error(
-                ErrorCode.DUPLICATE_ID,
-                f"request {message.id} is still running on this connection: choose another id",
-                id=message.id,
-            )
         try:
             self._admission.check(owner.uid)
         except CapacityError as error:
