@@ -297,14 +297,15 @@ def test_after_refuse_new_requests_end_and_accepted_ones_go_on(
     assert isinstance(owner.end_of(0), Done)
 
 
-def test_a_refused_request_says_that_rather_than_a_lesser_reason(
+def test_a_refusal_never_bears_the_id_of_a_running_request(
     broker: Broker, engine: FakeEngine
 ) -> None:
+    # An error with that id is the end of that request, and it goes on: only `duplicate_id` says so.
     owner = FakeOwner()
     broker.submit(owner, complete(0))
     broker.refuse(ErrorCode.SHUTTING_DOWN, "stopping")
     broker.submit(owner, complete(0))
-    assert owner.error_of(0).code == "shutting_down"
+    assert owner.error_of(0).code == "duplicate_id"
 
 
 def test_fail_all_of_one_owner_leaves_the_others(broker: Broker, engine: FakeEngine) -> None:
