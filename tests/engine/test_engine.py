@@ -68,6 +68,14 @@ def test_who_has_to_wait_is_told_how_many_are_ahead() -> None:
     assert not any(isinstance(event, Queued) for event in said[requests[0].id].events)
     assert said[requests[1].id].events[0] == Queued(requests[1].id, 0)
     assert said[requests[2].id].events[0] == Queued(requests[2].id, 1)
+    assert sum(isinstance(event, Queued) for event in said[requests[2].id].events) == 1
+
+
+def test_who_has_to_wait_is_told_so_while_all_others_are_paused() -> None:
+    engine = engine_over(RecordingBackend(sequences=1))
+    run(engine, ask("a", credit=0))
+    request = ask("b")
+    assert by_request(run(engine, request))[request.id].events == [Queued(request.id, 0)]
 
 
 # Ends
@@ -125,6 +133,17 @@ def test_ignore_eos_goes_on_to_the_length() -> None:
     sampling = SamplingParams(temperature=0.0, ignore_eos=True)
     said = answer(engine_over(RecordingBackend()), ask(user("ab"), max_tokens=5, sampling=sampling))
     assert (said.text, said.finished.finish_reason) == ("ababa", "length")
+
+
+def test_an_end_token_that_comes_all_the_same_does_not_end_an_answer_that_ignores_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    backend = RecordingBackend(Script(answer="a"))
+    eager = backend.open_sampler(SamplingParams(), ())
+    monkeypatch.setattr(backend, "open_sampler", lambda params, prompt: eager)
+    sampling = SamplingParams(temperature=0.0, ignore_eos=True)
+    said = answer(engine_over(backend), ask("x", max_tokens=3, sampling=sampling))
+    assert (said.text, said.ids) == ("a", (97, IM_END, IM_END))
 
 
 # Prefill and tokenize
