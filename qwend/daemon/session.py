@@ -4,7 +4,8 @@ Owns the bytes of one socket and the pace at which the client reads. Knows nothi
 requests go to the broker, and what the broker sends goes out.
 
 A client that stops reading stops its own sequences: while its outbox is over the limit it is
-`congested` and gets no more credit. One that stays so for `slow_reader_s` is cut off.
+`congested`, gets no more credit, and nothing more is read from it: or a flood of small requests
+would fill the memory with their answers. One that stays so for `slow_reader_s` is cut off.
 """
 
 from __future__ import annotations
@@ -44,6 +45,10 @@ log = logging.getLogger(__name__)
 
 # What this daemon can do besides the messages themselves. Later features announce themselves here.
 CAPABILITIES = ("chat", "complete", "prefill", "tokenize", "credit")
+
+# Messages of one client that are handled before the others have their turn. One read can bring
+# 17,000 requests for status at 0.3 ms each; 16 of them hold a stream up for 5 ms.
+MESSAGES_A_TURN = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,13 +118,16 @@ class Session(asyncio.Protocol):
         return False  # asyncio closes the transport
 
     def pause_writing(self) -> None:
+        assert self._transport is not None
         self.congested = True
+        self._transport.pause_reading()
         self._restart_timer(self._service.limits.slow_reader_s, self._too_slow)
 
     def resume_writing(self) -> None:
         self.congested = False
         self._stop_timer()
         self._service.broker.resume(self)
+        self._handle_events()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._stop_timer()
@@ -160,10 +168,18 @@ class Session(asyncio.Protocol):
             self.send(GoAway(reason, message))
 
     def _handle_events(self) -> None:
-        for event in self._connection.events():
-            self._handle(event)
-            if self._transport is None:
+        """Handle what has come, a turn of it at a time, and read on when it is done."""
+        for _ in range(MESSAGES_A_TURN):
+            if self.congested or self._transport is None or self._transport.is_closing():
                 return
+            event = self._connection.next_event()
+            if event is None:
+                self._transport.resume_reading()
+                return
+            self._handle(event)
+        if self._transport is not None:
+            self._transport.pause_reading()
+            asyncio.get_running_loop().call_soon(self._handle_events)
 
     def _handle(self, event: Event) -> None:
         broker = self._service.broker
@@ -185,14 +201,20 @@ class Session(asyncio.Protocol):
             case ProtocolFailure():
                 log.info("uid %d broke the protocol: %s", self._uid, event.error.code)
                 self.send(event.answer())
-                self.close()
+                self._end()
             case EndOfStream():
-                self.close()
+                self._end()
 
     def _greet(self) -> None:
         self._stop_timer()
         model, context = self._service.welcome()
         self.send(Welcome(f"qwend {__version__}", model, context, CAPABILITIES))
+
+    def _end(self) -> None:
+        """The client will say nothing more: nobody waits for its requests, whether or not what is
+        in the outbox will ever be read."""
+        self._service.broker.drop(self)
+        self.close()
 
     def _hello_late(self, limit_s: float) -> None:
         self.turn_away(

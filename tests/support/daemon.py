@@ -14,8 +14,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+import msgpack
 import psutil
 
 from qwend.client import Client
@@ -60,6 +61,20 @@ class RunningDaemon:
     def engine_pid(self) -> int:
         return int(self.status()["engine"]["pid"])
 
+    def raw(self, *, hello: bool = True) -> RawClient:
+        return RawClient(self.socket, hello=hello)
+
+    def is_idle(self) -> bool:
+        """True once no request is open and the engine holds nothing for any."""
+        status = self.status()
+        engine = status["engine"]
+        return not (
+            status["requests"]["open"]
+            or engine["running"]
+            or engine["waiting"]
+            or engine["used_cells"]
+        )
+
     def is_up(self) -> bool:
         """True once it accepts connections. Raises: AssertionError if it has ended instead."""
         if self.process.poll() is not None:
@@ -81,6 +96,80 @@ class RunningDaemon:
             self.process.kill()
             self.process.wait()
             raise
+
+
+class RawClient:
+    """Sends what it is told, right or wrong, and reads message by message."""
+
+    def __init__(self, path: Path, *, hello: bool = True) -> None:
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(DEADLINE_S)
+        self.socket.connect(str(path))
+        self._read = bytearray()
+        if hello:
+            self.send({"op": "hello", "protocol": "qwend/1"})
+            self.read_until("welcome")
+
+    def send(self, fields: Mapping[str, Any]) -> None:
+        self.send_bytes(frame(fields))
+
+    def send_bytes(self, data: bytes) -> None:
+        """A daemon that has closed already takes no more: what it said can still be read."""
+        with suppress(BrokenPipeError, ConnectionResetError):
+            self.socket.sendall(data)
+
+    def read(self) -> dict[str, Any] | None:
+        """The next message; None once the daemon has closed."""
+        header = self._take(4)
+        if not header:
+            return None
+        message: dict[str, Any] = msgpack.unpackb(self._take(int.from_bytes(header, "big")))
+        return message
+
+    def read_until(self, op: str, **keys: Any) -> list[dict[str, Any]]:
+        """All messages up to the first of that op with these values."""
+        messages: list[dict[str, Any]] = []
+        while message := self.read():
+            messages.append(message)
+            if message["op"] == op and keys.items() <= message.items():
+                return messages
+        raise AssertionError(f"no {op} with {keys}, but {messages} and the end")
+
+    def read_to_the_end(self) -> list[dict[str, Any]]:
+        return list(iter(self.read, None))
+
+    def ping(self) -> list[dict[str, Any]]:
+        """Everything that came before the daemon answered."""
+        self.send({"op": "ping", "nonce": 2**40})
+        return self.read_until("pong", nonce=2**40)[:-1]
+
+    def close(self) -> None:
+        self.socket.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exit: object) -> None:
+        self.close()
+
+    def _take(self, count: int) -> bytes:
+        """That many bytes, or less at the end."""
+        while len(self._read) < count:
+            try:
+                data = self.socket.recv(65536)
+            except ConnectionResetError:
+                data = b""
+            if not data:
+                break
+            self._read += data
+        taken = bytes(self._read[:count])
+        del self._read[:count]
+        return taken
+
+
+def frame(fields: Mapping[str, Any]) -> bytes:
+    payload: bytes = msgpack.packb(fields)
+    return len(payload).to_bytes(4, "big") + payload
 
 
 def daemon_env(home: Path, settings: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -1,0 +1,179 @@
+"""One session on a transport that is a fake: turns, full outboxes, the end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgpack
+
+from qwend.daemon.broker import Broker
+from qwend.daemon.session import MESSAGES_A_TURN, Identity, Service, Session
+from tests.daemon.fakes import FakeEngine, FakeTimers, config_with
+from tests.support.daemon import frame
+
+HELLO = frame({"op": "hello", "protocol": "qwend/1"})
+
+
+class FakeTransport(asyncio.Transport):
+    """Keeps what is written; ends when it is told to, not before."""
+
+    def __init__(self, peer: socket.socket) -> None:
+        super().__init__({"socket": peer})
+        self.written = bytearray()
+        self.reading = True
+        self.closing = False
+
+    def write(self, data: Any) -> None:
+        self.written += data
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def close(self) -> None:
+        self.closing = True
+
+    def abort(self) -> None:
+        self.closing = True
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
+
+    def taken(self) -> list[dict[str, Any]]:
+        """The messages written since this was asked last."""
+        messages = []
+        while self.written:
+            length = int.from_bytes(self.written[:4], "big")
+            messages.append(msgpack.unpackb(bytes(self.written[4 : 4 + length])))
+            del self.written[: 4 + length]
+        return messages
+
+
+@dataclass
+class Talk:
+    """A session that has said hello, its transport, and the engine behind it."""
+
+    session: Session
+    transport: FakeTransport
+    engine: FakeEngine
+    broker: Broker
+    closed: list[Session] = field(default_factory=list)
+
+    def pings(self, number: int) -> None:
+        self.session.data_received(frame({"op": "ping"}) * number)
+
+
+@contextmanager
+def talk() -> Iterator[Talk]:
+    timers, engine = FakeTimers(), FakeEngine()
+    config = config_with()
+    broker = Broker(config, timers.clock, timers.call_later)
+    broker.attach_engine(engine)
+    service = Service(broker, config.limits, dict, lambda: ("scripted", 100))
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        transport = FakeTransport(ours)
+        closed: list[Session] = []
+        session = Session(service, lambda session: None, closed.append)
+        session.connection_made(transport)
+        session.data_received(HELLO)
+        assert [one["op"] for one in transport.taken()] == ["welcome"]
+        yield Talk(session, transport, engine, broker, closed)
+        if not closed:
+            session.connection_lost(None)
+
+
+def in_a_loop(test: Callable[[Talk], None]) -> None:
+    async def main() -> None:
+        with talk() as one:
+            test(one)
+
+    asyncio.run(main())
+
+
+def test_the_kernel_says_who_is_at_the_other_end() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        assert Identity.of(ours) == Identity(os.getpid(), os.getuid(), os.getgid())
+
+
+def test_one_client_has_a_turn_and_the_others_theirs_before_its_next() -> None:
+    async def main() -> None:
+        with talk() as one:
+            one.pings(2 * MESSAGES_A_TURN + 1)
+            assert len(one.transport.taken()) == MESSAGES_A_TURN
+            assert not one.transport.reading, "it has brought enough for now"
+            await asyncio.sleep(0)
+            assert len(one.transport.taken()) == MESSAGES_A_TURN
+            await asyncio.sleep(0)
+            assert len(one.transport.taken()) == 1
+            assert one.transport.reading
+
+    asyncio.run(main())
+
+
+def test_while_the_outbox_is_full_nothing_is_read_and_nothing_handled() -> None:
+    def test(one: Talk) -> None:
+        one.session.pause_writing()
+        assert not one.transport.reading
+        one.pings(3)
+        assert one.transport.taken() == []
+        one.session.resume_writing()
+        assert len(one.transport.taken()) == 3
+        assert one.transport.reading
+
+    in_a_loop(test)
+
+
+def test_a_broken_frame_ends_its_requests_before_the_last_word_has_been_read() -> None:
+    def test(one: Talk) -> None:
+        one.session.data_received(frame({"op": "complete", "id": 1, "prompt": "hello"}))
+        one.session.data_received(bytes(4))
+        assert one.engine.cancelled == one.engine.submitted
+        assert len(one.broker.journal) == 0
+        assert [message["op"] for message in one.transport.taken()] == ["error"]
+        assert one.transport.closing
+
+    in_a_loop(test)
+
+
+def test_the_clients_end_of_stream_ends_its_requests_while_the_outbox_is_still_unread() -> None:
+    def test(one: Talk) -> None:
+        one.session.data_received(frame({"op": "complete", "id": 1, "prompt": "hello"}))
+        one.session.eof_received()
+        assert one.engine.cancelled == one.engine.submitted
+        assert one.transport.closing
+
+    in_a_loop(test)
+
+
+def test_what_comes_after_a_broken_frame_is_not_handled() -> None:
+    def test(one: Talk) -> None:
+        one.session.data_received(bytes(4) + frame({"op": "ping"}))
+        one.pings(1)
+        assert [message["op"] for message in one.transport.taken()] == ["error"]
+
+    in_a_loop(test)
+
+
+def test_a_lost_connection_is_told_once_and_is_written_to_no_more() -> None:
+    def test(one: Talk) -> None:
+        one.session.connection_lost(None)
+        assert one.closed == [one.session]
+        one.session.say_goodbye("shutting_down", "stopping")
+        one.session.close()
+        one.session.abort()
+        assert one.transport.taken() == []
+
+    in_a_loop(test)
