@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
 import subprocess
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,8 +15,8 @@ import psutil
 
 from .interpreter import ROOT
 
-# Two cores of which one is busy for a tenth of the time already cost a stream more than the
-# differences that the benchmarks are to show.
+# Two threads that meet after every layer are as quick as the slower one, so company costs several
+# times its share; beyond this it costs more than the differences that are to be shown.
 QUIET_SHARE = 0.05
 
 
@@ -46,13 +48,31 @@ def this_machine() -> Machine:
     )
 
 
-def busy_share(seconds: float = 1.0) -> float:
-    """The share of all cores that is in use, by whomever, over the next `seconds`."""
-    before, begin = psutil.cpu_times(), time.monotonic()
-    time.sleep(seconds)
-    after, spent = psutil.cpu_times(), time.monotonic() - begin
-    idle = after.idle + after.iowait - before.idle - before.iowait
-    return float(max(0.0, 1 - idle / (spent * (psutil.cpu_count() or 1))))
+class Company:
+    """How much of the machine others use while something is measured.
+
+    own_cpu_s: what belongs to the measurement besides this process and the children it has waited
+    for, in seconds of CPU so far.
+    """
+
+    def __init__(self, own_cpu_s: Callable[[], float]) -> None:
+        self._own_cpu_s = own_cpu_s
+        self._begin = self._now()
+
+    def share(self) -> float:
+        """0 to 1 of all cores, since this object was made."""
+        then, now = self._begin, self._now()
+        wall_s, busy_s, own_s = (b - a for a, b in zip(then, now, strict=True))
+        return max(0.0, (busy_s - own_s) / (wall_s * (psutil.cpu_count() or 1)))
+
+    def _now(self) -> tuple[float, float, float]:
+        every = psutil.cpu_times()
+        busy_s = sum(every) - every.idle - every.iowait
+        # Linux counts what runs in a virtual machine of ours twice: as guest, and as user.
+        busy_s -= every.guest + every.guest_nice
+        own = os.times()
+        children_s = own.children_user + own.children_system
+        return time.monotonic(), busy_s, own.user + own.system + children_s + self._own_cpu_s()
 
 
 def _cpu_name() -> str:

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
+from scripts.bench_support.bench_model import bench_model_path
+from scripts.bench_support.llama_source import llama_version
+
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "qwend" / "bench"
+MODEL = bench_model_path("0.5b", "Q4_0", CACHE)
+PEER = CACHE / f"build-{llama_version()}" / "bin" / "llama-bench"
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
 
@@ -62,3 +71,23 @@ def test_a_missing_package_is_named_with_what_to_install() -> None:
     assert "bench-x: " in done.stderr
     assert "lacks no_such_package" in done.stderr
     assert "[bench]" in done.stderr
+
+
+@pytest.mark.llama
+@pytest.mark.skipif(
+    not (MODEL.exists() and PEER.exists()), reason="nothing made yet: run scripts/bench decode once"
+)
+def test_a_scenario_that_is_ended_takes_its_daemon_with_it(tmp_path: Path) -> None:
+    # 1. Start `bench decode` and wait until its daemon listens. 2. SIGTERM. 3. Both are gone, and
+    # so is the directory they lived in.
+    environ = {**os.environ, "TMPDIR": str(tmp_path)}
+    command = [sys.executable, str(SCRIPTS / "bench"), "decode", "--model", str(MODEL)]
+    with subprocess.Popen(command, env=environ, stderr=subprocess.DEVNULL) as bench:
+        while not list(tmp_path.glob("*/run/qwend.sock")):
+            assert bench.poll() is None
+            time.sleep(0.02)
+        (daemon, *_) = psutil.Process(bench.pid).children()
+        bench.terminate()
+        assert bench.wait(60) == 128 + signal.SIGTERM
+    assert not daemon.is_running()
+    assert list(tmp_path.iterdir()) == []
