@@ -11,8 +11,8 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Mapping
-from contextlib import AsyncExitStack, ExitStack
+from collections.abc import Coroutine, Mapping
+from contextlib import AsyncExitStack, ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from qwend.daemon.notify import Notifier
 from qwend.daemon.session import Service
 from qwend.daemon.state import Condition, DaemonState
 from qwend.daemon.status import daemon_status, engine_status, model_status
-from qwend.daemon.supervisor import Hooks, Supervisor
+from qwend.daemon.supervisor import EngineState, Hooks, Supervisor
 from qwend.daemon.system_prompt import SystemPrompt
 from qwend.daemon.tuning import Tuning, tune
 from qwend.host.root import HostRoot
@@ -69,24 +69,41 @@ class Daemon:
         self._cut = asyncio.Event()
 
     async def run(self) -> None:
-        """Tune, warm, load, calibrate, pre-fill, listen, serve, drain; undo in reverse.
+        """Start, serve, drain; undo in reverse.
 
         Raises: QwendError if it cannot start; nothing is left behind then.
         """
         async with AsyncExitStack() as undo:
             undo.callback(self._notifier.close)
-            host_undo = undo.enter_context(ExitStack())
             self._take_signals()
-            socket_path = self._claim_socket(host_undo)
-            tuning = tune(self._config, self._world.host, self._world.paths, host_undo)
-            self._state.degraded += tuning.degraded
-            await self._warm_model(host_undo)
-            await self._start_engine(tuning, undo)
-            await self._prefill()
-            await self._listen(socket_path, undo)
-            self._become_ready()
-            await self._stop.wait()
-            await self._drain()
+            if await self._unless_stopped(self._start(undo)):
+                await self._stop.wait()
+                await self._drain()
+
+    async def _start(self, undo: AsyncExitStack) -> None:
+        """Tune, warm, load, calibrate, pre-fill, listen."""
+        host_undo = undo.enter_context(ExitStack())
+        socket_path = self._claim_socket(host_undo)
+        tuning = tune(self._config, self._world.host, self._world.paths, host_undo)
+        self._state.degraded += tuning.degraded
+        await self._warm_model(host_undo)
+        await self._start_engine(tuning, undo)
+        await self._prefill()
+        await self._listen(socket_path, undo)
+        self._become_ready()
+
+    async def _unless_stopped(self, start: Coroutine[Any, Any, None]) -> bool:
+        """True once the start is through; False if a signal to stop came first."""
+        starting = asyncio.ensure_future(start)
+        stopping = asyncio.ensure_future(self._stop.wait())
+        await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not starting.done():
+            log.info("stopping before the start is through")
+            starting.cancel()
+        with suppress(asyncio.CancelledError):
+            await starting
+        return not starting.cancelled()
 
     def status(self) -> dict[str, object]:
         assert self._supervisor is not None
@@ -224,6 +241,9 @@ class Daemon:
         await self._clients.listen(listener)
 
     def _become_ready(self) -> None:
+        assert self._supervisor is not None
+        if self._supervisor.state is not EngineState.READY:
+            return  # it died while we got ready; the next one's `ready` comes here
         self._state.move(Condition.READY, "")
         shown = f"{self._model_name}, {self._state.word}"
         log.info("ready: %s on %s", shown, self._socket_shown)

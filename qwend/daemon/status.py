@@ -44,7 +44,7 @@ def engine_status(supervisor: Supervisor, broker: Broker, backend: str) -> dict[
         "pid": supervisor.pid,
         "restarts": supervisor.restarts,
         "backend": backend,
-        **supervisor.description,
+        **_with_text_keys(supervisor.description),
         "running": gauges.running if gauges else 0,
         "waiting": broker.waiting + (gauges.waiting if gauges else 0),
         "used_cells": gauges.used_cells if gauges else 0,
@@ -89,6 +89,14 @@ def daemon_status(
             "front_rss_bytes": resident_bytes(os.getpid()),
             "engine_rss_bytes": resident_bytes(int(engine.get("pid", 0))),
         },
+    }
+
+
+def _with_text_keys(description: Mapping[Any, Any]) -> dict[str, Any]:
+    """The engine may count by number; the protocol's maps have text for keys (docs/protocol.md)."""
+    return {
+        str(key): _with_text_keys(value) if isinstance(value, Mapping) else value
+        for key, value in description.items()
     }
 
 

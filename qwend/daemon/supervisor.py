@@ -110,6 +110,8 @@ class Supervisor:
             with suppress(asyncio.CancelledError):
                 await self._restart
         if self._engine is not None:
+            if self.state is EngineState.STARTING:
+                self._engine.kill()  # it reads no message before it is ready
             await self._engine.stop()
 
     async def _launch(self) -> None:

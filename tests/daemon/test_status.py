@@ -96,6 +96,12 @@ def test_the_engines_part_is_its_gauges_and_its_own_description(broker: Broker) 
     assert status_map(broker)["speed"] == {"decode_tok_s": 50.13, "prefill_tok_s": 200.0}
 
 
+def test_every_key_is_text_whatever_the_engine_counts_by(broker: Broker) -> None:
+    engine = engine_map(broker, description={"step_ms": {1: 0.5, 4: 1.0}})
+    assert engine["step_ms"] == {"1": 0.5, "4": 1.0}
+    msgpack.unpackb(msgpack.packb(engine), strict_map_key=True)
+
+
 def test_waiting_are_those_here_and_those_at_the_engine(broker: Broker) -> None:
     owner = FakeOwner()
     broker.attach_engine(FakeEngine())

@@ -34,9 +34,13 @@ class FakeProcess:
     on_events: Callable[[list[Event]], None]
     on_exit: Callable[[str], None]
     stopped: bool = False
+    killed: bool = False
 
     def send(self, message: dict[str, Any]) -> None:
         pass
+
+    def kill(self) -> None:
+        self.killed = True
 
     async def stop(self) -> None:
         self.stopped = True
@@ -295,6 +299,23 @@ def test_stop_stops_the_engine_and_starts_no_other() -> None:
         assert stage.told_of("lost") == []
 
     staged(test)
+
+
+@pytest.mark.parametrize("ready", [True, False])
+def test_an_engine_that_is_not_ready_is_not_asked_to_stop_but_killed(ready: bool) -> None:
+    """While it loads it reads no messages, and has nothing that could be lost."""
+
+    async def test(stage: Stage) -> None:
+        starting = asyncio.ensure_future(stage.supervisor.start())
+        await until(lambda: stage.engines)
+        if ready:
+            stage.engine.get_ready()
+        await stage.supervisor.stop()
+        assert stage.engine.stopped
+        assert stage.engine.killed == (not ready)
+        starting.cancel()
+
+    staged(test, on_start=lambda process: None)
 
 
 def test_stop_between_two_engines_starts_no_other() -> None:
