@@ -49,12 +49,7 @@ def _lines(status: Mapping[str, object], coloured: bool) -> Iterator[tuple[str, 
         yield "", f"- {reason}"
     yield from _model(_map(status, "model"), _map(status, "engine"))
     yield from _engine(_map(status, "engine"))
-    speed = _map(status, "speed")
-    yield (
-        "speed",
-        f"{_number(speed, 'decode_tok_s'):.1f} tokens/s answering, "
-        f"{_number(speed, 'prefill_tok_s'):.0f} reading",
-    )
+    yield "speed", _speed(_map(status, "speed"))
     memory = _map(status, "memory")
     yield (
         "memory",
@@ -64,7 +59,7 @@ def _lines(status: Mapping[str, object], coloured: bool) -> Iterator[tuple[str, 
     yield (
         "requests",
         f"{_count(requests, 'accepted')} accepted, {_count(requests, 'done')} done, "
-        f"{_count(requests, 'failed')} failed; {_count(status, 'connections')} connections",
+        f"{_count(requests, 'failed')} failed; {_plural(status, 'connections')}",
     )
     yield (
         "daemon",
@@ -78,6 +73,8 @@ def _model(model: Mapping[str, object], engine: Mapping[str, object]) -> Iterato
     kind = [str(model[key]) for key in ("architecture", "quantization") if model.get(key)]
     if _number(model, "bytes"):
         kind.append(_size(model, "bytes"))
+    if model.get("warm") is True:
+        kind.append("copy kept in memory")
     details = f" ({', '.join(kind)})" if kind else ""
     cells = _number(engine, "context_cells")
     context = f", context {cells:,.0f} tokens" if cells else ""
@@ -87,11 +84,11 @@ def _model(model: Mapping[str, object], engine: Mapping[str, object]) -> Iterato
 
 
 def _engine(engine: Mapping[str, object]) -> Iterator[tuple[str, str]]:
-    flash = {True: "on", False: "off"}.get(engine.get("flash_attention"), "off")  # type: ignore[call-overload]
     yield (
         "engine",
-        f"{engine.get('backend')}, pid {engine.get('pid')}, {_count(engine, 'threads')} threads, "
-        f"flash attention {flash}, restarted {_count(engine, 'restarts')} times",
+        f"{engine.get('backend')}, pid {engine.get('pid')}, {_plural(engine, 'threads')}, "
+        f"flash attention {_on_or_off(engine.get('flash_attention'))}, "
+        f"{_count(engine, 'restarts')} restarts",
     )
     yield (
         "",
@@ -99,6 +96,21 @@ def _engine(engine: Mapping[str, object]) -> Iterator[tuple[str, str]]:
         f"{_count(engine, 'used_cells')} tokens in use, "
         f"{_size(engine, 'prefix_bytes')} of prefixes kept",
     )
+
+
+def _speed(speed: Mapping[str, object]) -> str:
+    """As measured while it answers; a daemon that has not answered yet knows nothing."""
+    decode, prefill = _number(speed, "decode_tok_s"), _number(speed, "prefill_tok_s")
+    parts = [
+        f"{rate:.{digits}f} tokens/s {doing}"
+        for rate, digits, doing in ((decode, 1, "answering"), (prefill, 0, "reading"))
+        if rate
+    ]
+    return ", ".join(parts) or "not measured yet"
+
+
+def _on_or_off(value: object) -> str:
+    return value if isinstance(value, str) else "on" if value else "off"
 
 
 def _map(fields: Mapping[str, object], key: str) -> Mapping[str, object]:
@@ -114,6 +126,11 @@ def _number(fields: Mapping[str, object], key: str) -> float:
 
 def _count(fields: Mapping[str, object], key: str) -> str:
     return f"{_number(fields, key):,.0f}"
+
+
+def _plural(fields: Mapping[str, object], key: str) -> str:
+    """The number under `key`, and the key, a plural, as its unit."""
+    return f"{_count(fields, key)} {key if _number(fields, key) != 1 else key[:-1]}"
 
 
 def _size(fields: Mapping[str, object], key: str) -> str:

@@ -54,6 +54,7 @@ class TerminalLines:
                 return
             with _keys_kept():
                 yield line
+            print()  # sets the next question apart from the answer
 
 
 def _output() -> Vt100_Output:
