@@ -12,7 +12,7 @@ from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from qwend.daemon.broker import Broker
 from qwend.daemon.resolve import Submitted
@@ -102,6 +102,7 @@ class BrokerMachine(RuleBasedStateMachine):
         self, number: int, client_id: int, kind: str, credit: int | None, deadline_s: float | None
     ) -> None:
         owner = self.owners[number]
+        self.owners_hear_of_open_requests_alone()
         message: Submitted = complete(client_id, credit=credit, deadline_s=deadline_s)
         if kind == "prefill":
             message = Prefill(client_id, messages=(ChatMessage("user", "hello"),))
@@ -121,6 +122,12 @@ class BrokerMachine(RuleBasedStateMachine):
             assert (refusal.code == "busy") == (refusal.retry_after_s is not None)
             assert (refusal.code == "shutting_down") == self.refusing
             owner.messages.clear()
+
+    @rule(number=owner_numbers)
+    def submit_some(self, number: int) -> None:
+        """More than may run at once; one at a time they seldom come to be that many."""
+        for client_id in range(4):
+            self.submit(number, client_id, "complete", None, None)
 
     @rule(number=owner_numbers, client_id=client_ids)
     def cancel(self, number: int, client_id: int) -> None:
@@ -196,6 +203,10 @@ class BrokerMachine(RuleBasedStateMachine):
     def engine_dies(self) -> None:
         self.engine = None
         self.broker.engine_lost("killed")
+
+    @initialize()
+    def first_engine(self) -> None:
+        self.engine_is_ready()
 
     @precondition(lambda self: self.engine is None)
     @rule()
