@@ -165,7 +165,6 @@ def _report(
             "tokens": options.tokens,
             "pairs": options.pairs,
             "repetitions": options.repetitions,
-            "llama_bench_build": pairs[0].peer.build,
         },
         "qwend_tokens_per_s": qwend.as_map(),
         "llama_bench_tokens_per_s": peer.as_map(),

@@ -35,7 +35,6 @@ class LlamaBenchRun:
 
     tokens_per_s: float
     spread_tokens_per_s: float
-    build: str
 
 
 def llama_bench(cache: Path | None = None) -> Path:
@@ -75,5 +74,4 @@ def run_llama_bench(
     return LlamaBenchRun(
         tokens_per_s=float(row["avg_ts"]),
         spread_tokens_per_s=float(row["stddev_ts"]),
-        build=f"{row['build_commit']} ({row['build_number']})",
     )
