@@ -76,8 +76,10 @@ def _model(model: Mapping[str, object], engine: Mapping[str, object]) -> Iterato
     if model.get("warm") is True:
         kind.append("copy kept in memory")
     details = f" ({', '.join(kind)})" if kind else ""
-    cells = _number(engine, "context_cells")
-    context = f", context {cells:,.0f} tokens" if cells else ""
+    # One request can have what fits in memory and what the model was made for.
+    known = [_number(engine, "context_cells"), _number(model, "train_context")]
+    tokens = min((each for each in known if each), default=0.0)
+    context = f", context {tokens:,.0f} tokens" if tokens else ""
     yield "model", f"{model.get('name')}{details}{context}"
     if model.get("path"):
         yield "", str(model["path"])
@@ -102,8 +104,11 @@ def _speed(speed: Mapping[str, object]) -> str:
     """As measured while it answers; a daemon that has not answered yet knows nothing."""
     decode, prefill = _number(speed, "decode_tok_s"), _number(speed, "prefill_tok_s")
     parts = [
-        f"{rate:.{digits}f} tokens/s {doing}"
-        for rate, digits, doing in ((decode, 1, "answering"), (prefill, 0, "reading"))
+        f"{rate:,.{digits}f} tokens/s {doing}"
+        for rate, digits, doing in (
+            (decode, 1 if decode < 100 else 0, "answering"),
+            (prefill, 0, "reading"),
+        )
         if rate
     ]
     return ", ".join(parts) or "not measured yet"
