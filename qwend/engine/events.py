@@ -6,7 +6,7 @@ Order per request: (Queued | Prefilling)*, Started, Produced*, then exactly one 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 
@@ -139,11 +139,14 @@ _TYPES: dict[str, type[Any]] = {
         Gauges,
     )
 }
+_FIELDS = {name: tuple(field.name for field in fields(kind)) for name, kind in _TYPES.items()}
 _TUPLES = ("ids", "tokens")
 
 
 def event_to_map(event: Event) -> dict[str, Any]:
-    return {"event": type(event).__name__, **asdict(event)}
+    # Not dataclasses.asdict: that copies every value, each token of a long answer too.
+    kind = type(event).__name__
+    return {"event": kind, **{name: getattr(event, name) for name in _FIELDS[kind]}}
 
 
 def event_from_map(fields: Mapping[str, Any]) -> Event:

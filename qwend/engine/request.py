@@ -7,7 +7,7 @@ client left out, so the engine never knows what "default" means.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
@@ -76,7 +76,10 @@ class EngineRequest:
     sampling: SamplingParams = field(default_factory=SamplingParams)
 
     def to_map(self) -> dict[str, Any]:
-        return asdict(self)
+        # Not asdict of the whole: that copies every token of a prompt.
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        turns = self.turns and [asdict(turn) for turn in self.turns]
+        return {**values, "turns": turns, "sampling": asdict(self.sampling)}
 
     @classmethod
     def from_map(cls, fields: Mapping[str, Any]) -> EngineRequest:

@@ -80,7 +80,7 @@ def built_with_openmp() -> bool:
 
 
 def attach_threadpool(context: Any, threads: int, cpus: Sequence[int]) -> ThreadPool | None:
-    """Give the context its own threads, thread i on cpus[i]; empty cpus: not pinned.
+    """Give the context its own threads, each on one of `cpus`; too few cpus: not pinned.
 
     Returns None where the build or the layout of the library does not allow it: the context then
     works with the threads that llama.cpp makes itself.
