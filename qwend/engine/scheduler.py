@@ -93,7 +93,7 @@ class Scheduler:
             for sequence in self.running
             if sequence.ready_to_decode
         ]
-        for sequence, count in self._prefill_shares(self._prefill_rows(len(rows))):
+        for sequence, count in self._prefill_shares(len(rows)):
             first = sequence.computed
             rows += [self._row(sequence, at) for at in range(first, first + count)]
         return Batch(tuple(rows)) if rows else None
@@ -153,11 +153,12 @@ class Scheduler:
         within = self._cost.rows_within(self._itl_budget_s, self._facts.batch_rows)
         return min(room, max(within - decode_rows, MIN_CHUNK_ROWS))
 
-    def _prefill_shares(self, rows: int) -> list[tuple[Sequence, int]]:
+    def _prefill_shares(self, decode_rows: int) -> list[tuple[Sequence, int]]:
         """Half to the shortest remaining prefill, the rest by age: short ones start soon, and
         long ones always move."""
         prefilling = [one for one in self.running if one.ready_prefill]
-        if not prefilling or rows <= 0:
+        rows = self._prefill_rows(decode_rows) if prefilling else 0
+        if rows <= 0:
             return []
         shortest = min(prefilling, key=lambda one: one.ready_prefill)
         half = rows if len(prefilling) == 1 else max(1, rows // 2)
