@@ -47,7 +47,7 @@ def command(
     question = ChatMessage("user", read_text(text, "what to ask"))
     messages = [question] if system is None else [ChatMessage("system", system), question]
     screen = Screen(sys.stdout)
-    with connect(socket_path) as client:
+    with connect(socket_path, patient=True) as client:
         try:
             with client.chat(messages, **chosen(**generation)) as stream:
                 done = _follow(stream, None if as_json or no_stream else screen)

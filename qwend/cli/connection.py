@@ -6,20 +6,39 @@ Rule 2: this file does not know what is asked.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import TypeVar
 
 import click
 
 from qwend import __version__
+from qwend.cli.report import say_dim
 from qwend.client import Client
+
+# TimeoutStartSec of qwend.service: until then a connection to the socket, which systemd listens on
+# already, is answered once the model is loaded.
+PATIENCE_S = 180.0
+SLOW_S = 2.0
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
 
-def connect(socket_path: str | None) -> Client:
-    """Raises: DaemonUnreachable, PermissionDenied, ConfigError, RequestFailed."""
-    return Client(socket_path, name=f"qwenctl {__version__}")
+def connect(socket_path: str | None, *, patient: bool = False) -> Client:
+    """Open a connection; a patient one waits for a daemon that systemd is just starting.
+
+    Raises: DaemonUnreachable, PermissionDenied, ConfigError, RequestFailed.
+    """
+    name = f"qwenctl {__version__}"
+    if not patient:
+        return Client(socket_path, name=name)
+    notice = threading.Timer(SLOW_S, say_dim, ["The daemon is slow to answer; it may be starting."])
+    notice.daemon = True
+    notice.start()
+    try:
+        return Client(socket_path, timeout_s=PATIENCE_S, name=name)
+    finally:
+        notice.cancel()
 
 
 def socket_option(command: Command) -> Command:

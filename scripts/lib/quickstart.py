@@ -115,7 +115,7 @@ def _environment(directory: Path, socket: Path) -> dict[str, str]:
     """The environment of daemon and client: every path of theirs lies in the private directory."""
     (directory / "qwend.toml").write_text("# all defaults\n", encoding="utf-8")
     return {
-        **{name: value for name, value in os.environ.items() if name != "QWEND_PYTHON"},
+        **os.environ,
         "QWEND_CONFIG": str(directory / "qwend.toml"),
         "QWEND_SOCKET": str(socket),
         # In the page cache the model is warm enough, and memory is not ours to fill.

@@ -3,7 +3,9 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
+import tempfile
 
 import pytest
 
@@ -150,6 +152,23 @@ def test_a_daemon_that_dies_meanwhile_is_said_in_one_line() -> None:
     assert process.returncode == Exit.REQUEST_FAILED
     assert errors.startswith(b"qwenctl: ")
     assert errors.count(b"\n") == 1
+
+
+def test_a_daemon_that_is_still_starting_is_waited_for_with_a_word() -> None:
+    with tempfile.TemporaryDirectory(prefix="qw") as folder, socket.socket(socket.AF_UNIX) as sock:
+        # As systemd does: it listens, and nobody accepts yet.
+        sock.bind(f"{folder}/s")
+        sock.listen()
+        with subprocess.Popen(
+            [*QWENCTL, "--socket", f"{folder}/s", "ask", "x"],
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        ) as process:
+            assert process.stderr is not None
+            assert process.stderr.readline().endswith(b"it may be starting.\n")
+            process.send_signal(signal.SIGINT)
+
+            assert process.wait(30) == Exit.INTERRUPTED
 
 
 def test_escape_sequences_of_the_model_do_not_reach_a_terminal(daemon: RunningDaemon) -> None:

@@ -33,7 +33,7 @@ def command(system: str | None, timings: bool, socket_path: str | None, **genera
     at_terminal = sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
     conversation = Conversation(system)
     settings = Settings(chosen(**generation), timings)
-    link = Link(lambda: connect(socket_path), say_dim)
+    link = Link(lambda: connect(socket_path, patient=True), say_dim)
     welcome = link.client().welcome
     turns = Turns(link, conversation, settings, Screen(sys.stdout), say_dim)
     if at_terminal:
