@@ -6,10 +6,12 @@ Rule 2: this file does not know where the answer comes from, nor what is done wi
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from typing import TextIO
 
+from qwend.cli.wrap import Wrapper
 from qwend.wire import Done, Progress
 
 # A model can be made to say anything: escape sequences could rewrite the screen or the title. Tab
@@ -18,7 +20,7 @@ _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class Screen:
-    """Writes answers to a stream; on a terminal without control characters.
+    """Writes answers to a stream; on a terminal without control characters and with whole words.
 
     A character that the stream's encoding lacks becomes "?".
     """
@@ -26,10 +28,13 @@ class Screen:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._is_terminal = stream.isatty()
+        self._wrapper = Wrapper(self._columns)
         self._at_start = True
 
     def write(self, text: str) -> None:
-        shown = _CONTROLS.sub("", text) if self._is_terminal else text
+        shown = text
+        if self._is_terminal:
+            shown = self._wrapper.feed(_CONTROLS.sub("", text))
         if shown:
             # Before it is out: Ctrl-C may come right behind the write.
             self._at_start = shown.endswith("\n")
@@ -46,6 +51,14 @@ class Screen:
             self._stream.write("\n")
             self._stream.flush()
             self._at_start = True
+        self._wrapper.start_line()
+
+    def _columns(self) -> int:
+        try:
+            columns = os.get_terminal_size(self._stream.fileno()).columns
+        except (OSError, ValueError):
+            columns = 0
+        return columns or 80  # a serial line may not know its size
 
 
 class Waiting:

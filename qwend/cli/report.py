@@ -7,7 +7,9 @@ Rule 2: this file does not know which command runs.
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Mapping
 from typing import IO
 
@@ -38,12 +40,26 @@ def describe(error: QwendError) -> str:
 
 
 def say(text: str) -> None:
-    click.echo(text, err=True)
+    click.echo(_fitted(text), err=True)
 
 
 def say_dim(text: str) -> None:
     """A remark that should not compete with the answer."""
-    say(click.style(text, dim=True) if is_coloured(sys.stderr, os.environ) else text)
+    text = _fitted(text)
+    click.echo(
+        click.style(text, dim=True) if is_coloured(sys.stderr, os.environ) else text, err=True
+    )
+
+
+def _fitted(text: str) -> str:
+    """On a terminal, break lines between words; elsewhere a message stays one line."""
+    if not sys.stderr.isatty():
+        return text
+    columns = shutil.get_terminal_size().columns - 1
+    return "\n".join(
+        textwrap.fill(line, columns, break_long_words=False, break_on_hyphens=False)
+        for line in text.split("\n")
+    )
 
 
 def is_coloured(stream: IO[str], environ: Mapping[str, str]) -> bool:

@@ -14,11 +14,11 @@ from qwend.cli.report import is_coloured
 
 # What each word means to a person, and its colour. The words are the protocol's.
 _MEANINGS = {
-    "starting": ("the model is being loaded", "yellow"),
-    "warming": ("the machine is measured and the first answer prepared", "yellow"),
+    "starting": ("the daemon comes up", "yellow"),
+    "warming": ("the model is being loaded", "yellow"),
     "ready": ("it answers at once", "green"),
     "degraded": ("it answers, but less well than it could", "yellow"),
-    "draining": ("it finishes what it has begun and takes nothing new", "yellow"),
+    "draining": ("it finishes what it has begun, then stops", "yellow"),
     "failed": ("it cannot answer", "red"),
 }
 
