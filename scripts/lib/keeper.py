@@ -12,6 +12,7 @@ printed is then in DIRECTORY/daemon.log until stdin closes.
 from __future__ import annotations
 
 import contextlib
+import os
 import select
 import shutil
 import signal
@@ -67,7 +68,7 @@ def _answers(path: Path) -> bool:
 
 def _holder_is_gone(timeout_s: float | None) -> bool:
     readable, _, _ = select.select([sys.stdin], [], [], timeout_s)
-    return bool(readable) and not sys.stdin.buffer.read1(1)
+    return bool(readable) and not os.read(sys.stdin.fileno(), 1)
 
 
 def _stop(daemon: subprocess.Popen[bytes]) -> None:
