@@ -25,17 +25,30 @@ _MEANINGS = {
 
 @click.command("status")
 @click.option("--json", "as_json", is_flag=True, help="Print all of it as one JSON object.")
+@click.option("--watch", is_flag=True, help="Show it again each second, until Ctrl-C.")
 @socket_option
-def command(as_json: bool, socket_path: str | None) -> None:
+def command(as_json: bool, watch: bool, socket_path: str | None) -> None:
     """Show how the daemon is: state, model, engine, speed, memory, requests."""
+    if watch:
+        _watch(socket_path, as_json)
+        return
     with connect(socket_path) as client:
         status = client.status()
-    if as_json:
-        click.echo(json.dumps(status, ensure_ascii=False, indent=2))
-        return
+    click.echo(json.dumps(status, ensure_ascii=False, indent=2) if as_json else _screen(status))
+
+
+def _watch(socket_path: str | None, as_json: bool) -> None:
+    if as_json or not sys.stdout.isatty():
+        raise click.UsageError("--watch draws on a terminal: take --json, or status alone, here")
+    # Imported only here: it takes longer than the rest of the command.
+    from qwend.cli.watch import watch
+
+    watch(lambda: connect(socket_path), _screen)
+
+
+def _screen(status: Mapping[str, object]) -> str:
     coloured = is_coloured(sys.stdout, os.environ)
-    for name, text in _lines(status, coloured):
-        click.echo(f"{name:<10}{text}")
+    return "\n".join(f"{name:<10}{text}" for name, text in _lines(status, coloured))
 
 
 def _lines(status: Mapping[str, object], coloured: bool) -> Iterator[tuple[str, str]]:
