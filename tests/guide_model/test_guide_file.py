@@ -67,7 +67,9 @@ def test_control_tokens_are_single_tokens_only_where_they_are_asked_for(llama: L
     [
         ("where on the filesystem is qwend's socket?", "socket_path", "en"),
         ("how can I see how many tokens a text has?", "tokenize", "en"),
+        ("where does qwend look for model files?", "models_dir", "en"),
         ("怎么设置使用的线程数量", "threads", "zh"),
+        ("启动 qwend 的命令是哪个", "start", "zh"),
         ("how do I bake a birthday cake?", OFF_TOPIC, "en"),
         ("怎么做麻婆豆腐", OFF_TOPIC, "zh"),
     ],
