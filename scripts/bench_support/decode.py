@@ -46,6 +46,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shape", default="0.5b", choices=["0.5b", "1.5b", "3b", "7b"])
     parser.add_argument("--quant", default="Q4_0", choices=["Q4_0", "Q4_K_M", "Q8_0"])
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--flash-attention",
+        default="off",
+        choices=["off", "on"],
+        help="of both sides: at small depth `on` is quicker, from about 500 tokens on `off` is",
+    )
     parser.add_argument("--tokens", type=int, default=64, help="decoded in each run")
     parser.add_argument("--pairs", type=int, default=5, help="turns; both sides run in each")
     parser.add_argument("--repetitions", type=int, default=3, help="runs of a side in a turn")
@@ -61,6 +67,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "QWEND_MODEL_NAME": str(model.absolute()),
         "QWEND_MODEL_WARM_COPY": "off",
         "QWEND_ENGINE_THREADS": str(options.threads),
+        "QWEND_ENGINE_FLASH_ATTENTION": options.flash_attention,
     }
     pairs = _measure_pairs(options, model, program, settings, attempts)
     delivery, delivery_company = _measure_delivery(options, settings)
@@ -96,6 +103,7 @@ def _measure_pairs(
                 model,
                 threads=options.threads,
                 tokens=options.tokens,
+                flash_attention=options.flash_attention,
                 repetitions=options.repetitions,
             )
             return result, daemon.cpu_s() - before
@@ -147,7 +155,9 @@ def _report(
     ttft = Spread.of([stream.ttft_s * 1e3 for pair in pairs for stream in pair.qwend])
     idle_cpu_s = max(pair.idle_cpu_s for pair in pairs)
     percentiles = ", ".join(f"p{p} {delivery.percentile(p):.2f}" for p in PERCENTILES)
-    print(f"decode, one stream, {options.threads} threads, {model.name}: median (lowest-highest)")
+    attention = f"flash attention {options.flash_attention}"
+    print(f"decode, one stream, {options.threads} threads, {attention}, {model.name}:")
+    print("  median (lowest-highest)")
     print(f"  qwend, at the client     {qwend:.1f} tokens/s")
     print(f"  llama-bench tg{options.tokens:<10} {peer:.1f} tokens/s")
     print(f"  ratio of the two         {ratios:.3f}")
@@ -162,6 +172,7 @@ def _report(
             "model": model.name,
             "model_bytes": model.stat().st_size,
             "threads": options.threads,
+            "flash_attention": options.flash_attention,
             "tokens": options.tokens,
             "pairs": options.pairs,
             "repetitions": options.repetitions,

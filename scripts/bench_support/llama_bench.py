@@ -62,11 +62,20 @@ def llama_bench(cache: Path | None = None) -> Path:
 
 
 def run_llama_bench(
-    program: Path, model: Path, *, threads: int, tokens: int, repetitions: int = 1
+    program: Path,
+    model: Path,
+    *,
+    threads: int,
+    tokens: int,
+    flash_attention: str,
+    repetitions: int = 1,
 ) -> LlamaBenchRun:
-    """Decode `tokens` tokens after an empty prompt; llama-bench warms up by itself."""
+    """Decode `tokens` tokens after an empty prompt; llama-bench warms up by itself.
+
+    flash_attention: "on" or "off". Left to itself llama-bench turns it on.
+    """
     command = [str(program), "-m", str(model), "-p", "0", "-n", str(tokens), "-t", str(threads)]
-    command += ["-r", str(repetitions), "-o", "json"]
+    command += ["-fa", flash_attention, "-r", str(repetitions), "-o", "json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise SourceError(f"llama-bench failed ({done.returncode}): {done.stderr[-500:]}")
