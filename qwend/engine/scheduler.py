@@ -62,7 +62,9 @@ class Scheduler:
         self.waiting.append(sequence)
 
     def find(self, request_id: int) -> Sequence | None:
-        return next((one for one in self._all() if one.id == request_id), None)
+        """The sequence of a request that has not ended."""
+        alive = (one for one in self._all() if one.state is not State.FINISHED)
+        return next((one for one in alive if one.id == request_id), None)
 
     def _has_room(self, sequence: Sequence) -> bool:
         """True if the sequence could run at once: a seq_id is free, and cells enough."""

@@ -90,8 +90,16 @@ class Sequence:
     def ready_prefill(self) -> int:
         """Prompt tokens that may be computed now: the last one brings the answer's first token,
         and that needs credit."""
+        if self.state is not State.PREFILL:
+            return 0
         withheld = 1 if self.wants_answer and self.credit <= 0 else 0
         return max(0, self.remaining_prefill - withheld)
+
+    @property
+    def prefilled(self) -> bool:
+        """All that was asked for is computed, and nothing but that was asked for."""
+        over = self.state is State.FINISHED
+        return not (over or self.wants_answer or self.remaining_prefill)
 
     @property
     def wants_answer(self) -> bool:

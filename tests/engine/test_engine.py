@@ -478,3 +478,17 @@ def test_a_prompt_of_control_ids_is_taken_as_it_is() -> None:
     said = answer(engine_over(backend), ask([IM_START, *b"user\n", 104, IM_END, 10]))
     assert isinstance(said.end, Finished)
     assert said.text == "h"
+
+
+def test_the_end_of_an_answer_is_told_before_its_prefix_is_kept() -> None:
+    # Keeping it copies all its cells: 2 ms that the last token must not wait for.
+    backend = RecordingBackend()
+    engine = engine_over(backend)
+    engine.submit(ask(user("a question long enough to be worth keeping")))
+    while not any(isinstance(event, Finished) for event in engine.step()):
+        assert len(engine.prefix_cache) == 0
+    assert len(engine.prefix_cache) == 0
+    assert not engine.idle
+    engine.step()
+    assert len(engine.prefix_cache) == 1
+    check_empty(engine, backend)
