@@ -27,6 +27,11 @@ FLASH_ATTENTION = {
 KV_TYPES = {"f16": llama_cpp.GGML_TYPE_F16, "q8_0": llama_cpp.GGML_TYPE_Q8_0}
 
 
+# llama.cpp has one log callback for the process and keeps only its address: whatever was given to
+# it must live as long as the process, or the next message is a segmentation fault.
+_given_to_llama: list[Any] = []
+
+
 class NativeLog:
     """Keeps llama.cpp's last error lines, so that a failure can be told in its own words.
 
@@ -37,9 +42,9 @@ class NativeLog:
     def __init__(self) -> None:
         self._errors: list[str] = []
         self._level = 0
-        # ctypes does not keep the callback alive: this attribute does.
-        self._callback = llama_cpp.llama_log_callback(self._write)
-        llama_cpp.llama_log_set(self._callback, ctypes.c_void_p(0))
+        callback = llama_cpp.llama_log_callback(self._write)
+        _given_to_llama.append(callback)
+        llama_cpp.llama_log_set(callback, ctypes.c_void_p(0))
 
     def _write(self, level: int, text: bytes, _user_data: Any) -> None:
         if level != _CONTINUED:

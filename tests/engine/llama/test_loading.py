@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -134,3 +136,25 @@ def test_opening_and_closing_leaves_no_threads_and_no_descriptors(tiny_model: Pa
         with opened(tiny_model, threads=2, cpus=()):
             pass
     assert resources() == before
+
+
+def test_a_load_that_failed_leaves_llama_cpp_a_log_that_lives(tmp_path: Path) -> None:
+    # 1. A load fails, and what it had made is collected.  2. llama.cpp logs again: no crash.
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(b"GGUF" + bytes(60))
+    script = (
+        "import gc, llama_cpp\n"
+        "from qwend.engine.llama.loading import load\n"
+        "from qwend.engine.settings import EngineStart\n"
+        "from qwend.errors import ModelError\n"
+        "try:\n"
+        f"    load(EngineStart('llama', {str(broken)!r}), lambda fraction: None)\n"
+        "except ModelError:\n"
+        "    pass\n"
+        "gc.collect()\n"
+        "blocks = [bytes(200) for _ in range(10_000)]\n"
+        "params = llama_cpp.llama_model_default_params()\n"
+        f"llama_cpp.llama_model_load_from_file({str(broken)!r}.encode(), params)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
