@@ -13,6 +13,7 @@ import sys
 import tarfile
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from .cache import cache_dir
 
@@ -82,7 +83,10 @@ def _unpack(sdist: Path, into: Path) -> Path:
     """Only vendor/llama.cpp: the rest of the archive is the Python package itself."""
     with tarfile.open(sdist) as archive:
         members = [m for m in archive if "/vendor/llama.cpp/" in f"{m.name}/"]
-        archive.extractall(into, members=members, filter="data")
+        # Debian 12's Python 3.11.2 does not know `filter` yet (3.11.4 on); what pip downloaded has
+        # the hash that the index gave for it.
+        safely: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+        archive.extractall(into, members=members, **safely)
     trees = list(into.glob("*/vendor/llama.cpp"))
     if len(trees) != 1:
         raise SourceError(f"{sdist.name} holds no vendor/llama.cpp; was it laid out anew?")
