@@ -61,11 +61,10 @@ class NativeLog:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """model / context: handles, to be freed in reverse order. log: kept alive beside them."""
+    """model / context: handles, to be freed in reverse order."""
 
     model: Any
     context: Any
-    log: NativeLog
 
 
 def load(settings: EngineStart, progress: Callable[[float], None]) -> Loaded:
@@ -90,7 +89,7 @@ def load(settings: EngineStart, progress: Callable[[float], None]) -> Loaded:
             f"llama.cpp cannot make a context of {settings.cells} tokens: {log.last_errors}. "
             "If memory is short, lower `context` under [model]"
         )
-    return Loaded(model, context, log)
+    return Loaded(model, context)
 
 
 def _reporter(progress: Callable[[float], None]) -> Callable[[float, Any], bool]:
