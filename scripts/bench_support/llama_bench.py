@@ -1,7 +1,8 @@
 """llama.cpp's own llama-bench: built from the same source as the engine, and run.
 
 This is the yardstick of raw speed: no sockets, no sampling beyond a random token, no scheduler.
-It is built with llama.cpp's default flags, as people get it.
+It is built with llama.cpp's default flags, as people get it, but for AMX: see
+scripts/lib/prepare/machine.py.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from .llama_source import SourceError, llama_source, llama_version
 # Everything that would need the network or a library that speed does not depend on.
 CONFIGURE = [
     "-DCMAKE_BUILD_TYPE=Release",
+    "-DCMAKE_C_FLAGS=-U__AMX_INT8__",
+    "-DCMAKE_CXX_FLAGS=-U__AMX_INT8__",
     "-DLLAMA_OPENSSL=OFF",
     "-DLLAMA_BUILD_TESTS=OFF",
     "-DLLAMA_BUILD_EXAMPLES=OFF",

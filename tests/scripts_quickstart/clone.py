@@ -27,6 +27,8 @@ FAKE_PIP = """
         print("pip 0")
     if sys.argv[1] == "wheel":
         print("[1/2] compiling one file", flush=True)
+        with open(os.environ["FAKE_PIP_CALLS"] + ".cxxflags", "w") as flags:
+            flags.write(os.environ.get("CXXFLAGS", ""))
         out = pathlib.Path(sys.argv[sys.argv.index("-w") + 1])
         out.mkdir()
         if os.environ.get("FAKE_PIP_DOES") == "fail":
@@ -101,6 +103,11 @@ class Clone:
     def pip_calls(self) -> list[str]:
         calls = Path(self.env["FAKE_PIP_CALLS"])
         return calls.read_text().split() if calls.exists() else []
+
+    @property
+    def cxx_flags(self) -> list[str]:
+        """What the last build of the wheel was compiled with."""
+        return Path(self.env["FAKE_PIP_CALLS"] + ".cxxflags").read_text().split()
 
     def command(self, script: str) -> list[str]:
         return [str(self.path / "scripts" / script)]

@@ -29,6 +29,12 @@ def test_the_first_run_builds_and_the_second_does_nothing(clone: Clone) -> None:
     assert clone.pip_calls == calls
 
 
+def test_the_build_leaves_amx_out_and_keeps_the_callers_flags(clone: Clone) -> None:
+    clone.prepare(CXXFLAGS="-O1 -g")
+
+    assert clone.cxx_flags == ["-O1", "-g", "-U__AMX_INT8__"]
+
+
 def test_a_second_clone_takes_the_wheel_from_the_cache(clone: Clone, tmp_path: Path) -> None:
     clone.prepare()
 

@@ -77,6 +77,7 @@ def load(settings: EngineStart, progress: Callable[[float], None]) -> Loaded:
     params = llama_cpp.llama_model_default_params()
     params.n_gpu_layers = settings.gpu_layers
     params.load_mode = llama_cpp.LLAMA_LOAD_MODE_MMAP
+    params.use_extra_bufts = repacking_is_safe(llama_cpp.llama_print_system_info())
     callback = llama_cpp.llama_progress_callback(_reporter(progress))
     params.progress_callback = callback
     model = llama_cpp.llama_model_load_from_file(settings.model.encode(), params)
@@ -90,6 +91,15 @@ def load(settings: EngineStart, progress: Callable[[float], None]) -> Loaded:
             "If memory is short, lower `context` under [model]"
         )
     return Loaded(model, context)
+
+
+def repacking_is_safe(system_info: bytes) -> bool:
+    """False for a build with AMX: compiled by GCC before 15 it ends the process on a batch of two
+    rows (see scripts/lib/prepare/machine.py). Without repacked weights AMX is not used.
+
+    system_info: what llama_print_system_info says.
+    """
+    return b"AMX_INT8 = 1" not in system_info
 
 
 def _reporter(progress: Callable[[float], None]) -> Callable[[float, Any], bool]:

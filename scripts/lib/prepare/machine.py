@@ -20,6 +20,11 @@ from pathlib import Path
 # library is not used.
 DEFAULT_CMAKE_ARGS = "-DGGML_OPENMP=OFF -DLLAVA_BUILD=OFF"
 
+# GCC before 15 forgets most of the tile configuration that llama.cpp's AMX code has just written
+# (amxtileintrin.h names 8 of its 64 bytes as read), and `ldtilecfg` then ends the process on the
+# first batch of more than one row. Seen with GCC 12.2 on a Xeon; AVX-512 does the work instead.
+WITHOUT_AMX = "-U__AMX_INT8__"
+
 CXX_COMPILERS = ("c++", "g++", "clang++")
 C_COMPILERS = ("cc", "gcc", "clang")
 
@@ -39,9 +44,14 @@ def cmake_args(environ: Mapping[str, str]) -> str:
     return environ.get("CMAKE_ARGS", DEFAULT_CMAKE_ARGS)
 
 
+def compiler_flags(environ: Mapping[str, str], variable: str) -> str:
+    """Return the caller's own flags and ours: `variable` is CFLAGS or CXXFLAGS."""
+    return f"{environ.get(variable, '')} {WITHOUT_AMX}".strip()
+
+
 def build_identity(environ: Mapping[str, str], cpuinfo: str | None = None) -> str:
     """Return a digest of CPU and flags: a wheel of another identity must not run here."""
-    flags = [cmake_args(environ)] + [environ.get(n, "") for n in ("CFLAGS", "CXXFLAGS")]
+    flags = [cmake_args(environ)] + [compiler_flags(environ, n) for n in ("CFLAGS", "CXXFLAGS")]
     return _digest(platform.machine(), _cpu(cpuinfo), *flags)
 
 

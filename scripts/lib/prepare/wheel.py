@@ -76,6 +76,7 @@ def _build_environment(environ: Mapping[str, str], aside: Path) -> dict[str, str
     return {
         **environ,
         "CMAKE_ARGS": machine.cmake_args(environ),
+        **{name: machine.compiler_flags(environ, name) for name in ("CFLAGS", "CXXFLAGS")},
         # ninja takes all cores by itself, make (the fallback of scikit-build-core) one.
         "CMAKE_BUILD_PARALLEL_LEVEL": machine.build_jobs(environ),
         "TMPDIR": str(aside / "tmp"),

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from qwend.engine.llama.backend import LlamaBackend, open_llama
+from qwend.engine.llama.loading import repacking_is_safe
 from qwend.engine.llama.threadpool import built_with_openmp
 from qwend.errors import ModelError
 from tests.support.tiny_model import (
@@ -158,3 +159,10 @@ def test_a_load_that_failed_leaves_llama_cpp_a_log_that_lives(tmp_path: Path) ->
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("info", "safe"), [(b"AVX2 = 1 | AMX_INT8 = 1 |", False), (b"AVX2 = 1 |", True)]
+)
+def test_weights_are_not_repacked_for_amx(info: bytes, safe: bool) -> None:
+    assert repacking_is_safe(info) is safe
