@@ -23,7 +23,7 @@ from .parity import check
 from .tokenizer import Vocabulary, train
 
 REPOSITORY = Path(__file__).parents[2]
-ROUNDS = 260
+ROUNDS = 440
 VOCABULARY_DRAWS = 300
 
 
