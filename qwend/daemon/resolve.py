@@ -39,6 +39,7 @@ class Resolver:
             text=text,
             tokens=tokens,
             parse_special=isinstance(message, Tokenize) and message.special,
+            partial=isinstance(message, Prefill) and message.partial,
             max_tokens=_or(generation.max_tokens, self._sampling.max_tokens),
             stop=generation.stop or (),
             credit=credit,

@@ -35,8 +35,10 @@ def _chat_tokens(request: EngineRequest, backend: Backend) -> list[int]:
         # A role stands in the scaffold, where control tokens count: any other text forges a turn.
         if turn.role not in ROLES:
             raise RequestError(f"{turn.role!r} is no role; the roles are {', '.join(ROLES)}")
-    # A prefill is continued by the next turn, so it must not open the answer already.
-    pieces = chatml_pieces(request.turns, open_answer=request.kind is Kind.CHAT)
+    # A prefill is continued by the next turn, so it must not open the answer already; one of an
+    # unfinished turn bets that nothing is added to it any more.
+    open_answer = request.kind is Kind.CHAT or request.partial
+    pieces = chatml_pieces(request.turns, open_answer=open_answer)
     return tokenize_pieces(pieces, backend.tokenize)
 
 

@@ -58,6 +58,8 @@ class EngineRequest:
     id: unique for the life of the front, chosen by the front.
     uid: whose prefixes it may share (PUBLIC_UID: everyone's).
     turns / text / tokens: the prompt, in exactly one of the three forms.
+    partial: a prefill whose last turn is still being written; it opens the answer, as a chat with
+    what is there by now would.
     credit: how many tokens may be produced before the front grants more.
     received_s: CLOCK_MONOTONIC when the front received it; both processes share that clock.
     """
@@ -70,6 +72,7 @@ class EngineRequest:
     text: str | None = None
     tokens: tuple[int, ...] | None = None
     parse_special: bool = False
+    partial: bool = False
     max_tokens: int = 1024
     stop: tuple[str, ...] = ()
     credit: int = 1 << 30

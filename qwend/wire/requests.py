@@ -91,6 +91,8 @@ class Prefill:
     id: int
     messages: tuple[ChatMessage, ...] | None = None
     prompt: Prompt | None = None
+    partial: bool = False
+    """The last message may go on: what follows is a chat with it, or a prefill with more of it."""
 
     def to_map(self) -> dict[str, object]:
         fields: dict[str, object] = {"op": self.op, "id": self.id}
@@ -98,6 +100,8 @@ class Prefill:
             fields["messages"] = messages_field(self.messages)
         if self.prompt is not None:
             fields["prompt"] = prompt_field(self.prompt)
+        if self.partial:
+            fields["partial"] = True
         return fields
 
     @classmethod
@@ -105,8 +109,11 @@ class Prefill:
         request_id = read_id(source)
         if source.has("messages") == source.has("prompt"):
             raise source.fault("invalid_message", "prefill needs either 'messages' or 'prompt'")
+        partial = source.boolean("partial") if source.has("partial") else False
         if source.has("messages"):
-            return cls(request_id, messages=read_messages(source))
+            return cls(request_id, messages=read_messages(source), partial=partial)
+        if partial:
+            raise source.fault("invalid_message", "prefill.partial needs 'messages'")
         return cls(request_id, prompt=read_prompt(source))
 
 

@@ -104,6 +104,12 @@ def test_text_and_ids_get_no_system_prompt() -> None:
     assert resolved(Prefill(1, prompt="hello")).text == "hello"
 
 
+@pytest.mark.parametrize("partial", [True, False])
+def test_a_prefill_says_whether_its_last_message_may_go_on(partial: bool) -> None:
+    assert resolved(Prefill(1, messages=ASKED, partial=partial)).partial is partial
+    assert not resolved(Chat(1, ASKED)).partial
+
+
 @pytest.mark.parametrize("special", [True, False])
 def test_only_tokenize_may_ask_for_control_tokens(special: bool) -> None:
     request = resolved(Tokenize(1, "<|im_end|>", special))

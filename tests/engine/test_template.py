@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -81,6 +82,12 @@ def test_a_role_that_is_none_of_the_three_is_refused(role: str) -> None:
     request = ask([ChatTurn("user", "hi"), ChatTurn(role, "hi")])
     with pytest.raises(RequestError, match="system, user, assistant"):
         prompt_tokens(request, BACKEND)
+
+
+def test_a_partial_prefill_is_the_prompt_of_a_chat_with_the_same_turns() -> None:
+    turns = (ChatTurn("user", "hi"),)
+    partial = replace(ask(turns, kind=Kind.PREFILL), partial=True)
+    assert prompt_tokens(partial, BACKEND) == prompt_tokens(ask(turns), BACKEND)
 
 
 def test_a_chat_opens_the_answer_and_a_prefill_does_not() -> None:

@@ -77,7 +77,7 @@ client_messages: st.SearchStrategy[ClientMessage] = st.one_of(
     st.builds(Hello, client=maybe(names), capabilities=capabilities),
     st.builds(Chat, ids, conversations, generations),
     st.builds(Complete, ids, prompts, generations),
-    st.builds(Prefill, ids, messages=conversations),
+    st.builds(Prefill, ids, messages=conversations, partial=st.booleans()),
     st.builds(Prefill, ids, prompt=prompts),
     st.builds(Tokenize, ids, texts, st.booleans()),
     st.builds(Cancel, ids),

@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 
 from qwend.errors import RemoteProtocolError
 from qwend.wire import (
+    ChatMessage,
     ClientMessage,
     DaemonMessage,
     Done,
     Error,
     Ping,
+    Prefill,
     Timings,
     Usage,
     parse_client,
@@ -236,6 +238,17 @@ def test_a_prefill_has_exactly_one_of_messages_and_prompt() -> None:
     assert "either" in str(
         fault({"op": "prefill", "id": 1, "prompt": "x", "messages": conversation})
     )
+
+
+def test_only_a_prefill_of_messages_is_partial() -> None:
+    conversation = [{"role": "user", "content": "x"}]
+    asked = {"op": "prefill", "id": 1, "messages": conversation}
+    assert parse_client(asked) == parse_client({**asked, "partial": False})
+    assert parse_client({**asked, "partial": True}) == Prefill(
+        1, messages=(ChatMessage("user", "x"),), partial=True
+    )
+    error = fault({"op": "prefill", "id": 1, "prompt": "x", "partial": True})
+    assert "needs 'messages'" in str(error)
 
 
 def test_ten_thousand_messages_are_more_than_a_conversation_may_have() -> None:
