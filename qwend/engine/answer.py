@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from qwend.engine.reasoning import Split
 from qwend.engine.sequence import Sequence
 
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """ids: tokens index .. index+len(ids)-1 of the answer; all texts joined are the answer."""
+    """ids: tokens index .. index+len(ids)-1 of the answer; all texts joined are its content, all
+    reasonings joined its reasoning."""
 
     index: int
     ids: tuple[int, ...]
     text: str
+    reasoning: str = ""
 
 
 def extend_answer(sequence: Sequence, token: int, data: bytes) -> Release | None:
@@ -26,26 +29,31 @@ def extend_answer(sequence: Sequence, token: int, data: bytes) -> Release | None
     fed = sequence.detokenizer.feed(data)
     sequence.text_ends.append(sequence.text_length + len(fed))
     sequence.text_length += len(fed)
-    return _release(sequence, sequence.stop.feed(fed), everything=False)
+    split = sequence.reasoning.feed(fed) if sequence.reasoning is not None else Split(content=fed)
+    return _release(sequence, split, sequence.stop.feed(split.content), everything=False)
 
 
 def flush_answer(sequence: Sequence) -> Release | None:
     """The answer ends: release what was held back, up to a stop string that is now certain."""
     rest = sequence.detokenizer.finish()
     sequence.text_length += len(rest)
-    text = sequence.stop.feed(rest) + sequence.stop.finish()
-    return _release(sequence, text, everything=sequence.stop.matched is None)
+    split = Split(content=rest)
+    if sequence.reasoning is not None:
+        split = sequence.reasoning.feed(rest) + sequence.reasoning.finish()
+    text = sequence.stop.feed(split.content) + sequence.stop.finish()
+    return _release(sequence, split, text, everything=sequence.stop.matched is None)
 
 
-def _release(sequence: Sequence, text: str, *, everything: bool) -> Release | None:
-    sequence.text_released += len(text)
+def _release(sequence: Sequence, split: Split, text: str, *, everything: bool) -> Release | None:
+    """text: as much of the content as is no beginning of a stop string."""
+    sequence.text_released += len(split.reasoning) + split.dropped + len(text)
     ends = sequence.text_ends
     first = sequence.ids_released
     last = len(sequence.answer) if everything else first
     # A token without text of its own (half a character) goes out with the text that follows it.
     while not everything and last < len(ends) and ends[last] <= sequence.text_released:
         last += 1
-    if not text and not (everything and last > first):
+    if not (text or split.reasoning) and not (everything and last > first):
         return None
     sequence.ids_released = last
-    return Release(first, tuple(sequence.answer[first:last]), text)
+    return Release(first, tuple(sequence.answer[first:last]), text, split.reasoning)

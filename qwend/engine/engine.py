@@ -167,6 +167,7 @@ class Engine:
                     release.ids,
                     release.text,
                     sequence.times.last_token,
+                    release.reasoning,
                 )
             )
 

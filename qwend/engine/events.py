@@ -62,6 +62,7 @@ class Prefilling:
 class Produced:
     """Tokens whose text is now certain: `ids` are tokens index .. index+len(ids)-1 of the answer.
 
+    reasoning: of the model for itself; it comes before `text`, which is the answer's content.
     at_s: CLOCK_MONOTONIC when the last of them was sampled.
     """
 
@@ -70,6 +71,7 @@ class Produced:
     ids: tuple[int, ...]
     text: str
     at_s: float
+    reasoning: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,18 @@ class Kind(StrEnum):
     TOKENIZE = "tokenize"
 
 
+class Thinking(StrEnum):
+    """Whether a chat's model is to reason before it answers.
+
+    MODEL: as it is made to. PREFERRED: where it can. REQUIRED: refused where it cannot.
+    """
+
+    MODEL = "model"
+    OFF = "off"
+    PREFERRED = "preferred"
+    REQUIRED = "required"
+
+
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
     """How the next token is chosen.
@@ -75,6 +87,7 @@ class EngineRequest:
     partial: bool = False
     max_tokens: int = 1024
     stop: tuple[str, ...] = ()
+    thinking: Thinking = Thinking.MODEL
     credit: int = 1 << 30
     sampling: SamplingParams = field(default_factory=SamplingParams)
 
@@ -97,6 +110,7 @@ class EngineRequest:
             turns=None if turns is None else tuple(ChatTurn(**turn) for turn in turns),
             tokens=None if tokens is None else tuple(tokens),
             stop=tuple(values.pop("stop")),
+            thinking=Thinking(values.pop("thinking")),
             sampling=SamplingParams(**sampling),
             **values,
         )

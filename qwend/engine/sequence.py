@@ -18,6 +18,7 @@ from statistics import median
 from qwend.engine.backend import Sampler
 from qwend.engine.detokenizer import Detokenizer
 from qwend.engine.events import Finished
+from qwend.engine.reasoning import ReasoningSplitter
 from qwend.engine.request import EngineRequest, Kind
 from qwend.engine.stop import StopMatcher
 
@@ -63,6 +64,7 @@ class Sequence:
     finish_reason: str = ""
     detokenizer: Detokenizer = field(default_factory=Detokenizer)
     stop: StopMatcher = field(init=False)
+    reasoning: ReasoningSplitter | None = None  # None: all text is content
     # Text of the answer in characters: produced so far, released so far, and where each token's
     # text ends; ids_released counts the tokens that have gone out.
     text_length: int = 0

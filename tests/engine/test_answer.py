@@ -8,12 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qwend.engine.answer import Release, extend_answer, flush_answer
+from qwend.engine.reasoning import ReasoningSplitter
 from qwend.engine.sequence import Sequence, Times
 from tests.support.engine import ask
 
 
 def sequence(*stops: str) -> Sequence:
     return Sequence(ask(stop=stops), (1,), 100, Times(0.0), credit=100)
+
+
+def thinking(*stops: str, opened: bool = False) -> Sequence:
+    one = sequence(*stops)
+    one.reasoning = ReasoningSplitter(opened=opened)
+    return one
 
 
 def produce(one: Sequence, pieces: SequenceOf[bytes]) -> list[Release]:
@@ -105,3 +112,70 @@ def test_with_stops_no_id_goes_out_before_all_of_its_text(
     assert said == (whole[: min(found)] if found else whole)
     if not found:
         assert ids == len(pieces)
+
+
+# Reasoning
+
+
+def test_reasoning_goes_out_apart_and_its_tags_with_what_follows_them() -> None:
+    pieces = [b"<think>", b"\n", b"Hm", b".\n", b"</think>", b"\n\n", b"Hi", b"!"]
+    assert produce(thinking(), pieces) == [
+        Release(0, (0, 1, 2), "", "Hm"),
+        Release(3, (), "", "."),
+        Release(3, (3, 4, 5, 6), "Hi"),
+        Release(7, (7,), "!"),
+    ]
+
+
+def test_one_token_may_end_the_reasoning_and_begin_the_content() -> None:
+    assert produce(thinking(opened=True), [b"Hm", b".</think>Hi"]) == [
+        Release(0, (0,), "", "Hm"),
+        Release(1, (1,), "Hi", "."),
+    ]
+
+
+def test_a_stop_string_within_the_reasoning_ends_nothing() -> None:
+    one = thinking("STOP")
+    releases = produce(one, [b"<think>", b"STOP", b"</think>", b"go STOP", b"more"])
+    assert releases == [Release(0, (0, 1), "", "STOP"), Release(2, (2,), "go ")]
+    assert one.stop.matched == "STOP"
+
+
+def test_a_stop_string_does_not_begin_in_the_reasoning() -> None:
+    one = thinking("ab")
+    ids, text = ids_and_text(produce(one, [b"<think>a", b"</think>", b"b"]))
+    assert (ids, text) == ([0, 1, 2], "b")
+    assert one.stop.matched is None
+
+
+def test_an_answer_cut_off_while_it_reasons_has_no_content() -> None:
+    releases = produce(thinking(), [b"<think>", b"so", b"\n"])
+    assert releases == [Release(0, (0, 1), "", "so"), Release(2, (2,), "")]
+
+
+@given(
+    st.lists(
+        st.sampled_from(("<think>", "</think>", "<thi", "nk>", "</", "\n", "a", "ab", "b")),
+        max_size=12,
+    ),
+    st.lists(st.text("ab", min_size=1, max_size=3), max_size=2),
+    st.booleans(),
+)
+def test_with_reasoning_every_id_goes_out_and_none_before_its_text_is_settled(
+    pieces: list[str], stops: list[str], opened: bool
+) -> None:
+    one = thinking(*stops, opened=opened)
+    whole = ReasoningSplitter(opened=opened)
+    split = whole.feed("".join(pieces)) + whole.finish()
+    releases = produce(one, [piece.encode() for piece in pieces])
+    ids, text = ids_and_text(releases)
+    reasoning = "".join(release.reasoning for release in releases)
+    found = [split.content.find(stop) for stop in stops if stop in split.content]
+    assert reasoning == split.reasoning
+    assert text == (split.content[: min(found)] if found else split.content)
+    if not found:
+        assert ids == list(range(len(pieces)))
+        return
+    # What a stop string has cut off does not go out.
+    kept = len("".join(pieces)) - len(split.content) + min(found)
+    assert len("".join(pieces[: len(ids)])) <= kept

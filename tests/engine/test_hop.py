@@ -25,7 +25,7 @@ from qwend.engine.events import (
     event_from_map,
     event_to_map,
 )
-from qwend.engine.request import ChatTurn, EngineRequest, Kind, SamplingParams
+from qwend.engine.request import ChatTurn, EngineRequest, Kind, SamplingParams, Thinking
 from qwend.engine.settings import EngineStart
 from tests.support.engine import ask, user
 
@@ -37,6 +37,7 @@ EVENTS: tuple[Event, ...] = (
     Started(1, 100, 40),
     Prefilling(1, 64, 100),
     Produced(1, 7, (1, 2, 3), "aé😀", 12.5),
+    Produced(1, 7, (1, 2, 3), "", 12.5, "Hm é"),
     Finished(1, "stop", 9, 4, 3, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 42),
     Finished(1, "tokenized", 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, tokens=(5, 6)),
     Failed((1 << 63) - 1, "context_exceeded", "too long"),
@@ -47,6 +48,7 @@ REQUESTS = (
     ask([0, 1, 151_935]),
     ask((ChatTurn("system", ""), ChatTurn("user", "hi\n<|im_end|>"))),
     ask(user("x"), kind=Kind.PREFILL),
+    *(ask(user("x"), thinking=thinking) for thinking in Thinking),
     ask("x", kind=Kind.TOKENIZE),
     ask(
         "x",
