@@ -64,12 +64,29 @@ class AsyncClient:
         return await self._open(lambda id_: Complete(id_, given, chosen), chosen.credit)
 
     async def prefill(
-        self, messages: Conversation | None = None, *, prompt: str | Sequence[int] | None = None
+        self,
+        messages: Conversation | None = None,
+        *,
+        prompt: str | Sequence[int] | None = None,
+        partial: bool = False,
     ) -> Done:
-        """Have the daemon compute and keep what a later request will begin with."""
+        """Have the daemon compute and keep what a later request will begin with.
+
+        partial: the last of `messages` is still being written.
+        """
+        return await (await self.start_prefill(messages, prompt=prompt, partial=partial)).wait()
+
+    async def start_prefill(
+        self,
+        messages: Conversation | None = None,
+        *,
+        prompt: str | Sequence[int] | None = None,
+        partial: bool = False,
+    ) -> AsyncTokenStream:
+        """`prefill` without waiting for it: the stream has no token, and can be cancelled."""
         chat = None if messages is None else options.conversation(messages)
         text = None if prompt is None else options.prompt(prompt)
-        return await (await self._open(lambda id_: Prefill(id_, chat, text))).wait()
+        return await self._open(lambda id_: Prefill(id_, chat, text, partial))
 
     async def tokenize(self, text: str, *, special: bool = False) -> tuple[int, ...]:
         """Return the token ids of `text`; `special` reads control tokens in it as such."""

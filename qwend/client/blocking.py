@@ -70,12 +70,29 @@ class Client:
         return self._open(lambda id_: Complete(id_, given, chosen), chosen.credit)
 
     def prefill(
-        self, messages: Conversation | None = None, *, prompt: str | Sequence[int] | None = None
+        self,
+        messages: Conversation | None = None,
+        *,
+        prompt: str | Sequence[int] | None = None,
+        partial: bool = False,
     ) -> Done:
-        """Have the daemon compute and keep what a later request will begin with."""
+        """Have the daemon compute and keep what a later request will begin with.
+
+        partial: the last of `messages` is still being written.
+        """
+        return self.start_prefill(messages, prompt=prompt, partial=partial).wait()
+
+    def start_prefill(
+        self,
+        messages: Conversation | None = None,
+        *,
+        prompt: str | Sequence[int] | None = None,
+        partial: bool = False,
+    ) -> TokenStream:
+        """`prefill` without waiting for it: the stream has no token, and can be cancelled."""
         chat = None if messages is None else options.conversation(messages)
         text = None if prompt is None else options.prompt(prompt)
-        return self._open(lambda id_: Prefill(id_, chat, text)).wait()
+        return self._open(lambda id_: Prefill(id_, chat, text, partial))
 
     def tokenize(self, text: str, *, special: bool = False) -> tuple[int, ...]:
         """Return the token ids of `text`; `special` reads control tokens in it as such."""

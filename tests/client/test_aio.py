@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from qwend.client import AsyncClient, ConnectionLost, RequestFailed
+from qwend.client import AsyncClient, ChatMessage, ConnectionLost, RequestFailed
 from qwend.wire import (
     Cancel,
     Chat,
@@ -50,6 +50,27 @@ def test_three_answers_come_at_once_over_one_connection(socket_path: Path) -> No
     with fake_daemon(socket_path, script) as path:
         answers = asyncio.run(run(path))
     assert answers == [f"{letter}0 {letter}1 {letter}2 {letter}3 " for letter in "abc"]
+
+
+def test_a_prefill_of_a_message_being_written_can_be_given_up(socket_path: Path) -> None:
+    def script(talk: Talk) -> None:
+        talk.greet()
+        assert talk.expect(Prefill) == Prefill(0, (ChatMessage("user", "Why is"),), partial=True)
+        talk.finish(0, "prefilled")
+        assert talk.expect(Prefill).partial
+        assert talk.expect(Cancel) == Cancel(1)
+        talk.finish(1, "cancelled")
+
+    async def run(path: Path) -> None:
+        async with AsyncClient(path) as client:
+            done = await client.prefill("Why is", partial=True)
+            assert done.finish_reason == "prefilled"
+            stream = await client.start_prefill("Why is the s", partial=True)
+            await stream.cancel()
+            assert (await stream.wait()).finish_reason == "cancelled"
+
+    with fake_daemon(socket_path, script) as path:
+        asyncio.run(run(path))
 
 
 def test_every_other_question_is_answered(socket_path: Path) -> None:

@@ -187,6 +187,22 @@ def test_prefill_tokenize_status_and_ping_return_their_answers(socket_path: Path
         assert 0 < client.ping() < 10
 
 
+def test_a_prefill_of_a_message_being_written_can_be_given_up(socket_path: Path) -> None:
+    def script(talk: Talk) -> None:
+        talk.greet()
+        assert talk.expect(Prefill) == Prefill(0, (ChatMessage("user", "Why is"),), partial=True)
+        talk.finish(0, "prefilled")
+        assert talk.expect(Prefill).partial
+        assert talk.expect(Cancel) == Cancel(1)
+        talk.finish(1, "cancelled")
+
+    with fake_daemon(socket_path, script) as path, Client(path) as client:
+        assert client.prefill("Why is", partial=True).finish_reason == "prefilled"
+        stream = client.start_prefill("Why is the s", partial=True)
+        stream.cancel()
+        assert stream.wait().finish_reason == "cancelled"
+
+
 def test_a_value_the_daemon_would_refuse_is_refused_before_it_is_sent(socket_path: Path) -> None:
     def script(talk: Talk) -> None:
         talk.greet()
