@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from qwend.engine.batch import Batch
 from qwend.engine.request import SamplingParams
+from qwend.engine.template import PLAIN, ChatFormat
 from qwend.errors import QwendError
 
 
@@ -33,7 +34,9 @@ class ModelFacts:
     train_context: the longest sequence the model was trained for, in tokens.
     batch_rows: the most rows in one step. sequences: seq_ids are 0 .. sequences-1.
     can_trim: the end of a sequence can be removed (not so for recurrent memory).
-    chatml: the vocabulary has ChatML's control tokens.
+    chatml: the vocabulary has ChatML's control tokens. chat_format: which kind of ChatML.
+    name: the model's own name, for messages about it.
+    without: what this model cannot have, as `status` names it.
     description: further facts for `status`, shown and never acted on.
     """
 
@@ -45,6 +48,9 @@ class ModelFacts:
     can_trim: bool
     chatml: bool
     description: dict[str, Any]
+    chat_format: ChatFormat = PLAIN
+    name: str = ""
+    without: tuple[str, ...] = ()
 
 
 class Sampler(Protocol):

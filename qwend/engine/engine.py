@@ -23,7 +23,7 @@ from qwend.engine.events import (
     Started,
 )
 from qwend.engine.prefix_cache import PrefixCache
-from qwend.engine.prompt import prompt_tokens
+from qwend.engine.prompt import prompt_tokens, reasoning_splitter
 from qwend.engine.request import EngineRequest, Kind
 from qwend.engine.scheduler import Scheduler
 from qwend.engine.sequence import Sequence, State, Times
@@ -239,6 +239,7 @@ class Engine:
             max_tokens=max_tokens,
             times=Times(request.received_s),
             credit=request.credit,
+            reasoning=reasoning_splitter(request, facts),
         )
 
     def _tokenized(self, request: EngineRequest, tokens: list[int]) -> Finished:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from qwend.engine.backend import Backend
-from qwend.engine.request import EngineRequest, Kind
+from qwend.engine.backend import Backend, ModelFacts
+from qwend.engine.reasoning import ReasoningSplitter
+from qwend.engine.request import EngineRequest, Kind, Thinking
 from qwend.engine.template import ROLES, chatml_pieces, tokenize_pieces
 from qwend.errors import EngineBug, RequestError
 
@@ -11,8 +12,8 @@ from qwend.errors import EngineBug, RequestError
 def prompt_tokens(request: EngineRequest, backend: Backend) -> list[int]:
     """Token ids of the prompt.
 
-    Raises: RequestError if a token id is outside the vocabulary, a role is none of ROLES, or the
-    model has no chat format.
+    Raises: RequestError if a token id is outside the vocabulary, a role is none of ROLES, the
+    model has no chat format, or cannot think and must.
     """
     if request.turns is not None:
         return _chat_tokens(request, backend)
@@ -23,11 +24,32 @@ def prompt_tokens(request: EngineRequest, backend: Backend) -> list[int]:
     raise EngineBug(f"request {request.id} has no prompt in any form")
 
 
+def reasoning_splitter(request: EngineRequest, facts: ModelFacts) -> ReasoningSplitter | None:
+    """What cuts the answer into reasoning and content; None if all of it is content."""
+    if request.kind is not Kind.CHAT or not _thinks(request, facts):
+        return None
+    return ReasoningSplitter(opened=facts.chat_format.opens_reasoning)
+
+
+def _thinks(request: EngineRequest, facts: ModelFacts) -> bool:
+    form = facts.chat_format
+    if request.thinking is Thinking.MODEL:
+        return form.thinks_by_default
+    return form.thinks and request.thinking is not Thinking.OFF
+
+
 def _chat_tokens(request: EngineRequest, backend: Backend) -> list[int]:
-    if not backend.facts.chatml:
+    facts = backend.facts
+    if not facts.chatml:
         raise RequestError(
             "this model has no ChatML control tokens, so it cannot chat: use `complete` with "
             "a prompt in the model's own format, or load a Qwen instruct model",
+            code="unsupported",
+        )
+    if request.thinking is Thinking.REQUIRED and not facts.chat_format.thinks:
+        raise RequestError(
+            f"the model {facts.name or 'in use'} cannot think before it answers: leave `thinking` "
+            "out, or load a model that can, such as Qwen3",
             code="unsupported",
         )
     assert request.turns is not None
@@ -38,7 +60,12 @@ def _chat_tokens(request: EngineRequest, backend: Backend) -> list[int]:
     # A prefill is continued by the next turn, so it must not open the answer already; one of an
     # unfinished turn bets that nothing is added to it any more.
     open_answer = request.kind is Kind.CHAT or request.partial
-    pieces = chatml_pieces(request.turns, open_answer=open_answer)
+    pieces = chatml_pieces(
+        request.turns,
+        open_answer=open_answer,
+        form=facts.chat_format,
+        thinking=_thinks(request, facts),
+    )
     return tokenize_pieces(pieces, backend.tokenize)
 
 

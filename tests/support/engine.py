@@ -123,6 +123,10 @@ class Transcript:
         return "".join(one.text for one in self.events if isinstance(one, Produced))
 
     @property
+    def reasoning(self) -> str:
+        return "".join(one.reasoning for one in self.events if isinstance(one, Produced))
+
+    @property
     def ids(self) -> tuple[int, ...]:
         return sum((one.ids for one in self.events if isinstance(one, Produced)), ())
 
