@@ -28,7 +28,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "models": {"errors"},
     "engine": {"errors"},
     "engine.llama": {"errors", "engine"},
-    "engine.worker": {"errors", "engine", "engine.llama"},
+    "engine.snapshot_writer": {"errors", "engine"},
+    "engine.worker": {"errors", "engine", "engine.llama", "engine.snapshot_writer"},
     "client": {"version", "errors", "paths", "wire"},
     "cli": {"version", "errors", "paths", "config", "wire", "host", "models", "client"},
     "daemon": {"version", "errors", "paths", "config", "wire", "host", "models", "engine"},
@@ -71,7 +72,7 @@ def unit_of(module: str) -> str:
     inner = module.removeprefix("qwend").removeprefix(".")
     if not inner:
         return "version"
-    for unit in ("engine.llama", "engine.worker"):
+    for unit in ("engine.llama", "engine.snapshot_writer", "engine.worker"):
         if inner == unit or inner.startswith(unit + "."):
             return unit
     return inner.split(".")[0]

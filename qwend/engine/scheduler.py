@@ -207,7 +207,8 @@ class Scheduler:
         # The blob comes back whole before it is cut to size, and must fit for that moment.
         if self.used_cells + length > self._facts.cells:
             return 0
-        if not self._backend.restore(sequence.seq_id, hit.entry.blob):
+        blob = self._prefix_cache.load(hit.entry)
+        if blob is None or not self._backend.restore(sequence.seq_id, blob):
             self._prefix_cache.forget(hit.entry)
             return 0
         if not whole:
@@ -219,7 +220,7 @@ class Scheduler:
         uid = sequence.request.uid
         if len(tokens) < MIN_TOKENS or not self._prefix_cache.limit_bytes:
             return
-        if not self._prefix_cache.holds(uid, tokens):
+        if not self._prefix_cache.covers(uid, tokens):
             self._prefix_cache.store(uid, tokens, self._backend.save(sequence.seq_id))
 
     def check_integrity(self) -> None:
