@@ -17,16 +17,26 @@ import numpy as np
 from qwend.engine.backend import DecodeFailed, ModelFacts
 from qwend.engine.batch import Batch
 from qwend.engine.llama.blob import sealed, unsealed
-from qwend.engine.llama.loading import Loaded, load
+from qwend.engine.llama.loading import Loaded, load, most_outputs
 from qwend.engine.llama.sampler import LlamaSampler
 from qwend.engine.llama.threadpool import ThreadPool, attach_threadpool, built_with_openmp
+from qwend.engine.reasoning import CLOSE_TAG, OPEN_TAG
 from qwend.engine.request import SamplingParams
 from qwend.engine.settings import EngineStart
+from qwend.engine.template import chat_format
 from qwend.errors import EngineBug, ModelError
 
 # llama_token_to_piece never needs more for one token of Qwen's vocabulary (longest: 128 spaces);
 # a longer one is asked for again with the size it names.
 PIECE_BYTES = 256
+NAME_BYTES = 256  # a longer name is cut: it is for messages
+
+# What recurrent layers take away: their state is that of the last token and of no earlier one.
+RECURRENT_WITHOUT = (
+    "sharing a part of a prefix",
+    "taking back what was typed ahead",
+    "speculation",
+)
 
 
 def open_llama(settings: EngineStart, progress: Callable[[float], None]) -> LlamaBackend:
@@ -43,8 +53,15 @@ class LlamaBackend:
         self._context = loaded.context
         self._memory = llama_cpp.llama_get_memory(loaded.context)
         self._vocab = llama_cpp.llama_model_get_vocab(loaded.model)
+        # Control tokens in some files, where they would have no text (llama_token_to_piece).
+        self._tags = {
+            token: tag.encode()
+            for tag in (OPEN_TAG, CLOSE_TAG)
+            if (token := self._one_token(tag)) is not None
+        }
         self._facts = self._read_facts(settings)
-        self._pieces: dict[int, bytes] = {}
+        self._most_outputs = most_outputs(settings)
+        self._pieces: dict[int, bytes] = dict(self._tags)
         self._batch = llama_cpp.llama_batch_init(settings.ubatch, 0, 1)
         self._views = _views(self._batch, settings.ubatch)
 
@@ -84,6 +101,9 @@ class LlamaBackend:
             positions[at] = row.position
             seq_ids[at][0] = row.seq_id
             logits[at] = row.wants_logits
+        outputs = int(logits[: len(rows)].sum())
+        if outputs > self._most_outputs:
+            raise EngineBug(f"{outputs} rows with logits; {self._most_outputs} is the most")
         self._batch.n_tokens = len(rows)
         code = llama_cpp.llama_decode(self._context, self._batch)
         if code != 0:
@@ -97,6 +117,8 @@ class LlamaBackend:
     def share(self, source: int, target: int, count: int) -> None:
         self._check_seq_id(source)
         self._check_seq_id(target)
+        if not self._facts.can_trim and count != self._filled(source):
+            raise EngineBug(f"sequence {source} can only be shared as a whole, not {count} cells")
         llama_cpp.llama_memory_seq_cp(self._memory, source, target, 0, count)
 
     def trim(self, seq_id: int, keep: int) -> None:
@@ -136,6 +158,9 @@ class LlamaBackend:
     def _end_tokens(self) -> tuple[int, ...]:
         return tuple(token for token in range(self._facts.vocab_size) if self.ends_answer(token))
 
+    def _filled(self, seq_id: int) -> int:
+        return int(llama_cpp.llama_memory_seq_pos_max(self._memory, seq_id)) + 1
+
     def _check_seq_id(self, seq_id: int) -> None:
         if not 0 <= seq_id < self._facts.sequences:
             raise EngineBug(f"there is no sequence {seq_id}")
@@ -153,8 +178,9 @@ class LlamaBackend:
 
     def _read_facts(self, settings: EngineStart) -> ModelFacts:
         model, vocab = self._loaded.model, self._vocab
-        recurrent = llama_cpp.llama_model_is_recurrent(model)
-        hybrid = llama_cpp.llama_model_is_hybrid(model)
+        recurrent = llama_cpp.llama_model_is_recurrent(model) or llama_cpp.llama_model_is_hybrid(
+            model
+        )
         vocab_size = llama_cpp.llama_vocab_n_tokens(vocab)
         if vocab_size <= 0:
             raise ModelError("the model has no vocabulary: it cannot turn text into tokens")
@@ -165,8 +191,16 @@ class LlamaBackend:
             # llama.cpp cuts a batch to the context, and ends the process on a larger one.
             batch_rows=llama_cpp.llama_n_ubatch(self._context),
             sequences=settings.max_sequences,
-            can_trim=not recurrent and not hybrid,
-            chatml=self._is_one_token(b"<|im_start|>") and self._is_one_token(b"<|im_end|>"),
+            can_trim=not recurrent,
+            chatml=None not in map(self._one_token, ("<|im_start|>", "<|im_end|>")),
+            chat_format=chat_format(
+                (llama_cpp.llama_model_chat_template(model, None) or b"").decode(
+                    "utf-8", "replace"
+                ),
+                has_think_tokens=len(self._tags) == 2,
+            ),
+            name=self._model_name(),
+            without=RECURRENT_WITHOUT if recurrent else (),
             description={
                 "build": llama_cpp.llama_print_system_info().decode().strip(" |"),
                 "threads": settings.threads,
@@ -177,14 +211,17 @@ class LlamaBackend:
             },
         )
 
-    def _is_one_token(self, control: bytes) -> bool:
-        tokens = (llama_cpp.llama_token * len(control))()
-        return bool(
-            llama_cpp.llama_tokenize(
-                self._vocab, control, len(control), tokens, len(control), False, True
-            )
-            == 1
+    def _model_name(self) -> str:
+        buffer = ctypes.create_string_buffer(NAME_BYTES)
+        length = llama_cpp.llama_model_meta_val_str(
+            self._loaded.model, b"general.name", buffer, NAME_BYTES
         )
+        return buffer.value.decode("utf-8", "replace") if length > 0 else ""
+
+    def _one_token(self, text: str) -> int | None:
+        """The token that stands for all of the text, if there is one."""
+        tokens = self.tokenize(text, True)
+        return tokens[0] if len(tokens) == 1 else None
 
 
 def _views(batch: Any, rows: int) -> tuple[Any, Any, Any, Any]:

@@ -102,6 +102,12 @@ def repacking_is_safe(system_info: bytes) -> bool:
     return b"AMX_INT8 = 1" not in system_info
 
 
+def most_outputs(settings: EngineStart) -> int:
+    """Rows of one step that may want logits: llama.cpp ends the process on more."""
+    # Each sequence is sampled at one row of a step; the buffers for more are 0.6 MB a row.
+    return settings.max_sequences
+
+
 def _reporter(progress: Callable[[float], None]) -> Callable[[float, Any], bool]:
     def report(fraction: float, _user_data: Any) -> bool:
         progress(fraction)
@@ -116,8 +122,7 @@ def _context_params(settings: EngineStart) -> Any:
     # One step is one micro-batch: a step stays short, and a refused batch leaves nothing behind.
     params.n_batch = params.n_ubatch = settings.ubatch
     params.n_seq_max = settings.max_sequences
-    # Each sequence is sampled at one row of a step; the buffers for more are 0.6 MB a row.
-    params.n_outputs_max = settings.max_sequences
+    params.n_outputs_max = most_outputs(settings)
     params.n_threads = params.n_threads_batch = settings.threads
     params.flash_attn_type = FLASH_ATTENTION[settings.flash_attention]
     params.type_k = params.type_v = KV_TYPES[settings.kv_type]
