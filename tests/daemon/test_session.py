@@ -28,9 +28,12 @@ class FakeTransport(asyncio.Transport):
         self.written = bytearray()
         self.reading = True
         self.closing = False
+        self.writes = 0
+        self.flush: Callable[[], None] = lambda: None
 
     def write(self, data: Any) -> None:
         self.written += data
+        self.writes += 1
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         pass
@@ -52,6 +55,7 @@ class FakeTransport(asyncio.Transport):
 
     def taken(self) -> list[dict[str, Any]]:
         """The messages written since this was asked last."""
+        self.flush()
         messages = []
         while self.written:
             length = int.from_bytes(self.written[:4], "big")
@@ -86,6 +90,7 @@ def talk() -> Iterator[Talk]:
         transport = FakeTransport(ours)
         closed: list[Session] = []
         session = Session(service, lambda session: None, closed.append)
+        transport.flush = session.flush
         session.connection_made(transport)
         session.data_received(HELLO)
         assert [one["op"] for one in transport.taken()] == ["welcome"]
@@ -100,6 +105,16 @@ def in_a_loop(test: Callable[[Talk], None]) -> None:
             test(one)
 
     asyncio.run(main())
+
+
+def test_what_one_turn_of_the_loop_says_is_one_write() -> None:
+    def test(one: Talk) -> None:
+        before = one.transport.writes
+        one.pings(3)
+        assert len(one.transport.taken()) == 3
+        assert one.transport.writes == before + 1
+
+    in_a_loop(test)
 
 
 def test_the_kernel_says_who_is_at_the_other_end() -> None:
