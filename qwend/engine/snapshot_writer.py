@@ -123,15 +123,16 @@ class SnapshotWriter:
             # Linux keeps niceness per thread: setpriority(2), "C library/kernel differences".
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
         while (order := self._next()) is not None:
-            written = self._carry_out(order)
+            done = Outcome(order.info, self._carry_out(order))
+            is_write, size_bytes = order.action is _Action.WRITE, len(order.blob)
+            # The blob is let go before its bytes no longer count.
+            del order
             with self._changed:
-                if order.action is _Action.WRITE:
-                    self._waiting_bytes -= len(order.blob)
-                    self._outcomes.append(Outcome(order.info, written))
+                if is_write:
+                    self._outcomes.append(done)
+                self._waiting_bytes -= size_bytes
                 self._busy = False
                 self._changed.notify_all()
-            # The blob is not held while waiting for the next order.
-            del order
 
     def _next(self) -> _Order | None:
         with self._changed:
