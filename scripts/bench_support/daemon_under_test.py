@@ -97,7 +97,7 @@ def running_daemon(
     """settings: QWEND_* variables. tapped: note production times. Stopped already is fine."""
     with tempfile.TemporaryDirectory(prefix="qwend-bench-") as name:
         home = Path(name)
-        daemon = _start(home, settings, "bench_support.tapped_daemon" if tapped else None)
+        daemon = start_daemon(home, settings, "bench_support.tapped_daemon" if tapped else None)
         try:
             daemon.wait_until_ready()
             yield daemon
@@ -106,7 +106,11 @@ def running_daemon(
                 daemon.stop()
 
 
-def _start(home: Path, settings: Mapping[str, str], module: str | None) -> DaemonUnderTest:
+def start_daemon(home: Path, settings: Mapping[str, str], module: str | None) -> DaemonUnderTest:
+    """Start it and return at once; again with the same `home`, it finds what it left there.
+
+    module: run as the program instead of qwend's own main.
+    """
     environ = {key: value for key, value in os.environ.items() if not key.startswith("QWEND_")}
     for variable, folder in DIRECTORIES.items():
         (home / folder).mkdir(mode=0o700, exist_ok=True)
@@ -115,7 +119,7 @@ def _start(home: Path, settings: Mapping[str, str], module: str | None) -> Daemo
     environ.update(settings)
     environ[PATH_VARIABLE] = str(home / "notes")
     socket, log = home / "run" / "qwend.sock", home / "log"
-    with log.open("wb") as output:
+    with log.open("ab") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", module or "qwend.daemon.main", "serve", "--socket", str(socket)],
             stdin=subprocess.DEVNULL,

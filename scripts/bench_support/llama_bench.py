@@ -1,35 +1,17 @@
-"""llama.cpp's own llama-bench: built from the same source as the engine, and run.
+"""llama.cpp's own llama-bench, run: the yardstick of raw speed.
 
-This is the yardstick of raw speed: no sockets, no sampling beyond a random token, no scheduler.
-It is built with llama.cpp's default flags, as people get it, but for AMX: see
-scripts/lib/prepare/machine.py.
+No sockets, no sampling beyond a random token, no scheduler. How it is built: `llama_build`.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from .cache import cache_dir
-from .llama_source import SourceError, llama_source, llama_version
-
-# Everything that would need the network or a library that speed does not depend on.
-CONFIGURE = [
-    "-DCMAKE_BUILD_TYPE=Release",
-    "-DCMAKE_C_FLAGS=-U__AMX_INT8__",
-    "-DCMAKE_CXX_FLAGS=-U__AMX_INT8__",
-    "-DLLAMA_OPENSSL=OFF",
-    "-DLLAMA_BUILD_TESTS=OFF",
-    "-DLLAMA_BUILD_EXAMPLES=OFF",
-    "-DLLAMA_BUILD_SERVER=OFF",
-    "-DLLAMA_BUILD_APP=OFF",
-    "-DLLAMA_USE_PREBUILT_UI=OFF",
-]
+from .llama_build import llama_program
+from .llama_source import SourceError
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,27 +23,8 @@ class LlamaBenchRun:
 
 
 def llama_bench(cache: Path | None = None) -> Path:
-    """The llama-bench program; compiled at the lowest priority the first time (minutes)."""
-    cache = cache or cache_dir()
-    build = cache / f"build-{llama_version()}"
-    program = build / "bin" / "llama-bench"
-    if program.is_file():
-        return program
-    if shutil.which("cmake") is None:
-        raise SourceError("cmake is needed to build llama-bench; install it and try again")
-    source = llama_source(cache)
-    generator = ["-G", "Ninja"] if shutil.which("ninja") else []
-    print(f"building llama-bench in {build} (minutes, once)", file=sys.stderr, flush=True)
-    log = cache / "build.log"
-    with log.open("w") as output:
-        for command in (
-            ["cmake", "-S", str(source), "-B", str(build), *generator, *CONFIGURE],
-            ["cmake", "--build", str(build), "--target", "llama-bench", "-j", str(os.cpu_count())],
-        ):
-            nice = ["nice", "-n", "10", *command]
-            if subprocess.run(nice, stdout=output, stderr=output, check=False).returncode != 0:
-                raise SourceError(f"building llama-bench failed; the compiler's words: {log}")
-    return program
+    """The llama-bench program, built if it is not there. Raises: SourceError."""
+    return llama_program("llama-bench", cache)
 
 
 def run_llama_bench(
@@ -75,7 +38,7 @@ def run_llama_bench(
 ) -> LlamaBenchRun:
     """Decode `tokens` tokens after an empty prompt; llama-bench warms up by itself.
 
-    flash_attention: "on" or "off". Left to itself llama-bench turns it on.
+    flash_attention: "on", "off", or "auto": its default, which turns it on where it can.
     """
     command = [str(program), "-m", str(model), "-p", "0", "-n", str(tokens), "-t", str(threads)]
     command += ["-fa", flash_attention, "-r", str(repetitions), "-o", "json"]
