@@ -93,6 +93,9 @@ class Backend(Protocol):
         """The sequence's cells as bytes, for `restore` into the same model and settings."""
 
     def restore(self, seq_id: int, blob: bytes) -> bool:
+    def set_threads(self, threads: int) -> None:
+        """Compute with so many threads from the next step on, at most as many as were planned."""
+
         """Fill the empty sequence from `save`'s bytes; False: refused, the sequence is empty."""
 
     def close(self) -> None: ...

@@ -101,6 +101,7 @@ class ScriptedBackend:
     @property
     def facts(self) -> ModelFacts:
         return self._facts
+        self.threads = 1
 
     def tokenize(self, text: str, parse_special: bool) -> list[int]:
         if not parse_special:
@@ -157,6 +158,11 @@ class ScriptedBackend:
 
     def answer_to(self, seq_id: int) -> bytes:
         """The bytes of the answer to what is in the cells of the sequence."""
+    def set_threads(self, threads: int) -> None:
+        if threads < 1:
+            raise EngineBug(f"{threads} threads")
+        self.threads = threads
+
         if self.script.answer:
             return self.script.answer.encode()
         said = self._owned(seq_id)

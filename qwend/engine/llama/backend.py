@@ -50,6 +50,7 @@ class LlamaBackend:
     def __init__(self, loaded: Loaded, settings: EngineStart, pool: ThreadPool | None) -> None:
         self._loaded = loaded
         self._pool = pool
+        self._threads = settings.threads
         self._context = loaded.context
         self._memory = llama_cpp.llama_get_memory(loaded.context)
         self._vocab = llama_cpp.llama_model_get_vocab(loaded.model)
@@ -146,6 +147,13 @@ class LlamaBackend:
             self.trim(seq_id, 0)
             return False
         return True
+
+    def set_threads(self, threads: int) -> None:
+        if not 1 <= threads <= self._threads:
+            raise EngineBug(f"{threads} threads of {self._threads}")
+        llama_cpp.llama_set_n_threads(self._context, threads, threads)
+        if self._pool is not None:
+            self._pool.use(threads)
 
     def close(self) -> None:
         if self._pool is not None:

@@ -1,8 +1,14 @@
-"""A persistent pool of compute threads for llama.cpp, each pinned to a CPU of its own.
+"""Persistent compute threads for llama.cpp, each pinned to a CPU of its own.
 
 A build without OpenMP otherwise makes new threads for every graph, and two threads that share a
 CPU with a busy neighbour wait for each other at every barrier. llama-cpp-python does not bind
 these calls; structures and names are from ggml.h, ggml-cpu.h and llama.h of the same build.
+
+There is a pool for each number of threads that was used, and all but one sleep. In one large pool
+a step with fewer threads wakes the others too, and each then spins for 6.5 million rounds, longer
+than a step takes (ggml_graph_compute_poll_for_work, ggml-cpu.c, poll = 50). When a context gets
+another pool, llama.cpp pauses the one it had (ggml_backend_cpu_set_threadpool), and the first step
+with a paused pool pins the calling thread as that pool wants it (ggml_graph_compute_kickoff).
 """
 
 from __future__ import annotations
@@ -13,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import llama_cpp
+
+from qwend.errors import EngineBug
 
 MAX_THREADS = 512  # GGML_MAX_N_THREADS, ggml.h
 
@@ -31,22 +39,57 @@ class _Params(ctypes.Structure):
 
 
 class ThreadPool:
-    """Attached to one context from `attach` to `close`; close it before the context is freed.
+    """Attached to one context from `attach_threadpool` to `close`, with as many threads as `use`
+    said last; close it before the context is freed.
 
-    cpus: the CPU of each thread; empty if they are not pinned.
+    cpus: the CPU of each thread when all are used; empty if they are not pinned.
     """
 
-    def __init__(self, pool: int, libraries: _Libraries, context: Any, cpus: Sequence[int]) -> None:
+    def __init__(
+        self, libraries: _Libraries, context: Any, threads: int, cpus: Sequence[int]
+    ) -> None:
         self.cpus = tuple(cpus)
-        self._pool: int | None = pool
+        self.threads = threads
         self._libraries = libraries
         self._context = context
+        self._pools: dict[int, int] = {}
+
+    def use(self, threads: int) -> None:
+        """Compute with so many threads from the next step on; the count of the context is not
+        changed. Raises: EngineBug."""
+        if not 1 <= threads <= self.threads:
+            raise EngineBug(f"{threads} threads of {self.threads}")
+        pool = self._pools.get(threads)
+        if pool is None:
+            pool = self._pools[threads] = self._make(threads)
+        self.attach_to(self._context, pool)
+
+    def attach_to(self, context: Any, pool: int | None = None) -> None:
+        """Let another context of the same thread compute with all threads too."""
+        chosen = ctypes.c_void_p(pool or self._pools[self.threads])
+        self._libraries.llama.llama_attach_threadpool(context, chosen, chosen)
 
     def close(self) -> None:
-        if self._pool is not None:
+        if self._pools:
             self._libraries.llama.llama_detach_threadpool(self._context)
-            self._libraries.cpu.ggml_threadpool_free(ctypes.c_void_p(self._pool))
-            self._pool = None
+        for pool in self._pools.values():
+            self._libraries.cpu.ggml_threadpool_free(ctypes.c_void_p(pool))
+        self._pools.clear()
+
+    def _make(self, threads: int) -> int:
+        params = _Params()
+        self._libraries.base.ggml_threadpool_params_init(ctypes.byref(params), threads)
+        # A thread alone waits for nobody, so the kernel may move it away from a busy neighbour.
+        alone = threads == 1
+        for cpu in self.cpus if alone else self.cpus[:threads]:
+            params.cpumask[cpu] = True
+        params.strict_cpu = bool(self.cpus) and not alone
+        # Asleep until the first step with it, which then also pins the calling thread anew.
+        params.paused = True
+        pool: int | None = self._libraries.cpu.ggml_threadpool_new(ctypes.byref(params))
+        if not pool:
+            raise EngineBug(f"llama.cpp makes no pool of {threads} threads")
+        return pool
 
 
 class _Libraries:
@@ -91,17 +134,9 @@ def attach_threadpool(context: Any, threads: int, cpus: Sequence[int]) -> Thread
         libraries = _Libraries()
     except (OSError, AttributeError):
         return None
-    params = _Params()
-    libraries.base.ggml_threadpool_params_init(ctypes.byref(params), threads)
-    pinned = cpus[:threads] if len(cpus) >= threads else ()
-    for cpu in pinned:
-        params.cpumask[cpu] = True
-    params.strict_cpu = bool(pinned)
-    pool = libraries.cpu.ggml_threadpool_new(ctypes.byref(params))
-    if not pool:
-        return None
-    libraries.llama.llama_attach_threadpool(context, pool, pool)
-    return ThreadPool(pool, libraries, context, pinned)
+    pool = ThreadPool(libraries, context, threads, cpus[:threads] if len(cpus) >= threads else ())
+    pool.use(threads)
+    return pool
 
 
 def _soname(folder: Path, name: str) -> str:
