@@ -48,12 +48,19 @@ class AsyncClient:
         return self._channel.welcome
 
     async def chat(
-        self, messages: Conversation, **generation: Unpack[GenerationOptions]
+        self,
+        messages: Conversation,
+        *,
+        thinking: bool | None = None,
+        **generation: Unpack[GenerationOptions],
     ) -> AsyncTokenStream:
-        """Ask for the next message of a conversation."""
+        """Ask for the next message of a conversation.
+
+        thinking: whether the model is to reason before it answers; None: as the daemon has it.
+        """
         chosen = options.generation(**generation)
         given = options.conversation(messages)
-        return await self._open(lambda id_: Chat(id_, given, chosen), chosen.credit)
+        return await self._open(lambda id_: Chat(id_, given, chosen, thinking), chosen.credit)
 
     async def complete(
         self, prompt: str | Sequence[int], **generation: Unpack[GenerationOptions]
@@ -69,12 +76,16 @@ class AsyncClient:
         *,
         prompt: str | Sequence[int] | None = None,
         partial: bool = False,
+        thinking: bool | None = None,
     ) -> Done:
         """Have the daemon compute and keep what a later request will begin with.
 
-        partial: the last of `messages` is still being written.
+        partial: the last of `messages` is still being written. thinking: that of the chat to come.
         """
-        return await (await self.start_prefill(messages, prompt=prompt, partial=partial)).wait()
+        stream = await self.start_prefill(
+            messages, prompt=prompt, partial=partial, thinking=thinking
+        )
+        return await stream.wait()
 
     async def start_prefill(
         self,
@@ -82,11 +93,12 @@ class AsyncClient:
         *,
         prompt: str | Sequence[int] | None = None,
         partial: bool = False,
+        thinking: bool | None = None,
     ) -> AsyncTokenStream:
         """`prefill` without waiting for it: the stream has no token, and can be cancelled."""
         chat = None if messages is None else options.conversation(messages)
         text = None if prompt is None else options.prompt(prompt)
-        return await self._open(lambda id_: Prefill(id_, chat, text, partial))
+        return await self._open(lambda id_: Prefill(id_, chat, text, partial, thinking))
 
     async def tokenize(self, text: str, *, special: bool = False) -> tuple[int, ...]:
         """Return the token ids of `text`; `special` reads control tokens in it as such."""

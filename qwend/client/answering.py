@@ -19,6 +19,7 @@ class Answering:
     """
 
     __slots__ = (
+        "_reasonings",
         "_texts",
         "_ungranted",
         "_window",
@@ -39,6 +40,7 @@ class Answering:
         self.tokens = 0
         """Tokens read so far."""
         self._texts: list[str] = []
+        self._reasonings: list[str] = []
         self._window = window
         self._ungranted = 0
 
@@ -46,6 +48,11 @@ class Answering:
     def text(self) -> str:
         """The answer as far as it was read."""
         return "".join(self._texts)
+
+    @property
+    def reasoning(self) -> str:
+        """What the model said to itself, as far as it was read; no part of `text`."""
+        return "".join(self._reasonings)
 
     def follow(self, answer: Answer) -> None:
         """Take note of the next message of this request. Raises: ConnectionLost on a gap."""
@@ -57,6 +64,7 @@ class Answering:
             self.tokens += len(answer.ids)
             self._ungranted += len(answer.ids)
             self._texts.append(answer.text)
+            self._reasonings.append(answer.reasoning)
         elif isinstance(answer, Accepted):
             self.accepted = answer
         elif isinstance(answer, Progress):

@@ -55,11 +55,20 @@ class Client:
         """What the daemon said of itself: model, context, capabilities."""
         return self._channel.welcome
 
-    def chat(self, messages: Conversation, **generation: Unpack[GenerationOptions]) -> TokenStream:
-        """Ask for the next message of a conversation."""
+    def chat(
+        self,
+        messages: Conversation,
+        *,
+        thinking: bool | None = None,
+        **generation: Unpack[GenerationOptions],
+    ) -> TokenStream:
+        """Ask for the next message of a conversation.
+
+        thinking: whether the model is to reason before it answers; None: as the daemon has it.
+        """
         chosen = options.generation(**generation)
         given = options.conversation(messages)
-        return self._open(lambda id_: Chat(id_, given, chosen), chosen.credit)
+        return self._open(lambda id_: Chat(id_, given, chosen, thinking), chosen.credit)
 
     def complete(
         self, prompt: str | Sequence[int], **generation: Unpack[GenerationOptions]
@@ -75,12 +84,14 @@ class Client:
         *,
         prompt: str | Sequence[int] | None = None,
         partial: bool = False,
+        thinking: bool | None = None,
     ) -> Done:
         """Have the daemon compute and keep what a later request will begin with.
 
-        partial: the last of `messages` is still being written.
+        partial: the last of `messages` is still being written. thinking: that of the chat to come.
         """
-        return self.start_prefill(messages, prompt=prompt, partial=partial).wait()
+        stream = self.start_prefill(messages, prompt=prompt, partial=partial, thinking=thinking)
+        return stream.wait()
 
     def start_prefill(
         self,
@@ -88,11 +99,12 @@ class Client:
         *,
         prompt: str | Sequence[int] | None = None,
         partial: bool = False,
+        thinking: bool | None = None,
     ) -> TokenStream:
         """`prefill` without waiting for it: the stream has no token, and can be cancelled."""
         chat = None if messages is None else options.conversation(messages)
         text = None if prompt is None else options.prompt(prompt)
-        return self._open(lambda id_: Prefill(id_, chat, text, partial))
+        return self._open(lambda id_: Prefill(id_, chat, text, partial, thinking))
 
     def tokenize(self, text: str, *, special: bool = False) -> tuple[int, ...]:
         """Return the token ids of `text`; `special` reads control tokens in it as such."""

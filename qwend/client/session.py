@@ -41,6 +41,9 @@ from qwend.wire import (
     Welcome,
 )
 
+# What this client can take beyond what every client must (docs/protocol.md).
+CAPABILITIES = ("reasoning",)
+
 Answer = Accepted | Progress | Token | Done | Error | StatusReply | Pong
 
 
@@ -88,7 +91,7 @@ class Session:
         self._last_error: Error | None = None
 
     def hello(self, client: str) -> bytes:
-        return self._send(Hello(client=client))
+        return self._send(Hello(client=client, capabilities=CAPABILITIES))
 
     def request(self, build: Callable[[int], ClientMessage], inbox: Inbox) -> tuple[int, bytes]:
         """Open a request: return its id and the bytes to send; its answers come to `inbox`.

@@ -36,6 +36,11 @@ class TokenStream:
         return self._answering.text
 
     @property
+    def reasoning(self) -> str:
+        """What the model said to itself, as far as it was read; no part of `text`."""
+        return self._answering.reasoning
+
+    @property
     def accepted(self) -> Accepted | None:
         return self._answering.accepted
 

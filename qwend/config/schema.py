@@ -85,6 +85,11 @@ class ChatConfig:
         "for conversations that do not begin with a system message; empty: none",
         max_bytes=65_536,
     )
+    thinking: str = option(
+        "auto",
+        "reason before answering, where the model can; auto: as the model does unasked",
+        choices=("auto", "on", "off"),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from qwend.config import ChatConfig, SamplingConfig
-from qwend.engine.request import ChatTurn, EngineRequest, Kind, SamplingParams
+from qwend.engine.request import ChatTurn, EngineRequest, Kind, SamplingParams, Thinking
 from qwend.wire.generation import DAEMON_DEFAULTS, Generation
 from qwend.wire.prompt import ChatMessage
 from qwend.wire.requests import Chat, Complete, Prefill, Tokenize
@@ -18,11 +18,15 @@ from qwend.wire.requests import Chat, Complete, Prefill, Tokenize
 Submitted = Chat | Complete | Prefill | Tokenize
 Value = TypeVar("Value")
 
+UNASKED = {"auto": Thinking.MODEL, "on": Thinking.PREFERRED, "off": Thinking.OFF}
+"""What a request gets that does not say whether to think, by `thinking` under [chat]."""
+
 
 class Resolver:
     def __init__(self, sampling: SamplingConfig, chat: ChatConfig) -> None:
         self._sampling = sampling
         self._system_prompt = chat.system_prompt
+        self._thinking = UNASKED[chat.thinking]
 
     def request(
         self, message: Submitted, *, request_id: int, uid: int, received_s: float, credit: int
@@ -42,6 +46,7 @@ class Resolver:
             partial=isinstance(message, Prefill) and message.partial,
             max_tokens=_or(generation.max_tokens, self._sampling.max_tokens),
             stop=generation.stop or (),
+            thinking=self._thinks(message),
             credit=credit,
             sampling=self._params(generation),
         )
@@ -61,6 +66,11 @@ class Resolver:
         if isinstance(message.prompt, str):
             return None, message.prompt, None
         return None, None, message.prompt
+
+    def _thinks(self, message: Submitted) -> Thinking:
+        if not isinstance(message, Chat | Prefill) or message.thinking is None:
+            return self._thinking
+        return Thinking.REQUIRED if message.thinking else Thinking.OFF
 
     def _turns(self, messages: Sequence[ChatMessage]) -> tuple[ChatTurn, ...]:
         turns = tuple(ChatTurn(message.role, message.content) for message in messages)

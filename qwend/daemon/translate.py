@@ -23,7 +23,7 @@ def as_message(client_id: int, event: Event) -> DaemonMessage | None:
         case Prefilling():
             return Progress(client_id, "prefill", event.done, event.total)
         case Produced():
-            return Token(client_id, event.index, event.ids, event.text)
+            return Token(client_id, event.index, event.ids, event.text, event.reasoning)
         case Finished():
             return _done(client_id, event)
         case Failed():

@@ -36,7 +36,6 @@ class ModelFacts:
     can_trim: the end of a sequence can be removed (not so for recurrent memory).
     chatml: the vocabulary has ChatML's control tokens. chat_format: which kind of ChatML.
     name: the model's own name, for messages about it.
-    without: what this model cannot have, as `status` names it.
     description: further facts for `status`, shown and never acted on.
     """
 
@@ -50,7 +49,6 @@ class ModelFacts:
     description: dict[str, Any]
     chat_format: ChatFormat = PLAIN
     name: str = ""
-    without: tuple[str, ...] = ()
 
 
 class Sampler(Protocol):
@@ -93,9 +91,9 @@ class Backend(Protocol):
         """The sequence's cells as bytes, for `restore` into the same model and settings."""
 
     def restore(self, seq_id: int, blob: bytes) -> bool:
+        """Fill the empty sequence from `save`'s bytes; False: refused, the sequence is empty."""
+
     def set_threads(self, threads: int) -> None:
         """Compute with so many threads from the next step on, at most as many as were planned."""
-
-        """Fill the empty sequence from `save`'s bytes; False: refused, the sequence is empty."""
 
     def close(self) -> None: ...

@@ -21,6 +21,7 @@ import msgpack
 from qwend.engine.backend import DecodeFailed, ModelFacts
 from qwend.engine.batch import Batch
 from qwend.engine.request import SamplingParams
+from qwend.engine.template import PLAIN, ChatFormat
 from qwend.errors import EngineBug
 
 CONTROL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
@@ -35,12 +36,14 @@ class Script:
     """What the scripted model says and how it misbehaves.
 
     answer: text of every answer; empty: repeat the last user turn. endless: never end an answer.
+    thinks: it may reason between <think> and </think> at the beginning of an answer.
     step_s: seconds that a decode takes. die_at_step / fail_at_step / hang_at_step: the number of
     the decode (from 1) at which the process is killed, the decode refused, or never returns.
     """
 
     answer: str = ""
     endless: bool = False
+    thinks: bool = False
     step_s: float = 0.0
     die_at_step: int = 0
     fail_at_step: int = 0
@@ -92,16 +95,18 @@ class ScriptedBackend:
             sequences=sequences,
             can_trim=can_trim,
             chatml=True,
+            chat_format=ChatFormat(True, thinks_by_default=True) if script.thinks else PLAIN,
+            name="scripted",
             description={"build": "scripted", "threads": 0, "flash_attention": False},
         )
         self.cells: dict[int, list[int]] = {seq_id: [] for seq_id in range(sequences)}
         self.last_batch = Batch(())
+        self.threads = 1
         self.steps = 0
 
     @property
     def facts(self) -> ModelFacts:
         return self._facts
-        self.threads = 1
 
     def tokenize(self, text: str, parse_special: bool) -> list[int]:
         if not parse_special:
@@ -153,16 +158,16 @@ class ScriptedBackend:
         self.cells[seq_id] = list(msgpack.unpackb(blob))
         return True
 
-    def close(self) -> None:
-        self.cells.clear()
-
-    def answer_to(self, seq_id: int) -> bytes:
-        """The bytes of the answer to what is in the cells of the sequence."""
     def set_threads(self, threads: int) -> None:
         if threads < 1:
             raise EngineBug(f"{threads} threads")
         self.threads = threads
 
+    def close(self) -> None:
+        self.cells.clear()
+
+    def answer_to(self, seq_id: int) -> bytes:
+        """The bytes of the answer to what is in the cells of the sequence."""
         if self.script.answer:
             return self.script.answer.encode()
         said = self._owned(seq_id)

@@ -120,20 +120,26 @@ class Token:
     index: int
     ids: tuple[int, ...]
     text: str
+    reasoning: str = ""
+    """What the model says to itself; it comes before `text`."""
 
     def to_map(self) -> dict[str, object]:
-        return {
+        fields: dict[str, object] = {
             "op": self.op,
             "id": self.id,
             "index": self.index,
             "ids": list(self.ids),
             "text": self.text,
         }
+        if self.reasoning:
+            fields["reasoning"] = self.reasoning
+        return fields
 
     @classmethod
     def read(cls, source: Fields) -> Token:
         index = source.integer("index", 0, limits.COUNT_MAX)
-        return cls(read_id(source), index, source.token_ids("ids"), source.text("text"))
+        reasoning = source.text("reasoning") if source.has("reasoning") else ""
+        return cls(read_id(source), index, source.token_ids("ids"), source.text("text"), reasoning)
 
 
 @dataclass(frozen=True, slots=True)

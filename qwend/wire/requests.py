@@ -57,14 +57,21 @@ class Chat:
     id: int
     messages: tuple[ChatMessage, ...]
     generation: Generation = DAEMON_DEFAULTS
+    thinking: bool | None = None
+    """Whether the model is to reason before it answers; None leaves it to the daemon."""
 
     def to_map(self) -> dict[str, object]:
-        messages = messages_field(self.messages)
-        return {"op": self.op, "id": self.id, "messages": messages, **self.generation.to_fields()}
+        fields: dict[str, object] = {"op": self.op, "id": self.id}
+        fields["messages"] = messages_field(self.messages)
+        if self.thinking is not None:
+            fields["thinking"] = self.thinking
+        return {**fields, **self.generation.to_fields()}
 
     @classmethod
     def read(cls, source: Fields) -> Chat:
-        return cls(read_id(source), read_messages(source), read_generation(source))
+        return cls(
+            read_id(source), read_messages(source), read_generation(source), read_thinking(source)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +100,8 @@ class Prefill:
     prompt: Prompt | None = None
     partial: bool = False
     """The last message may go on: what follows is a chat with it, or a prefill with more of it."""
+    thinking: bool | None = None
+    """That of the chat which follows: it decides how the answer is opened."""
 
     def to_map(self) -> dict[str, object]:
         fields: dict[str, object] = {"op": self.op, "id": self.id}
@@ -102,6 +111,8 @@ class Prefill:
             fields["prompt"] = prompt_field(self.prompt)
         if self.partial:
             fields["partial"] = True
+        if self.thinking is not None:
+            fields["thinking"] = self.thinking
         return fields
 
     @classmethod
@@ -110,10 +121,13 @@ class Prefill:
         if source.has("messages") == source.has("prompt"):
             raise source.fault("invalid_message", "prefill needs either 'messages' or 'prompt'")
         partial = source.boolean("partial") if source.has("partial") else False
+        thinking = read_thinking(source)
         if source.has("messages"):
-            return cls(request_id, messages=read_messages(source), partial=partial)
+            return cls(request_id, read_messages(source), None, partial, thinking)
         if partial:
             raise source.fault("invalid_message", "prefill.partial needs 'messages'")
+        if thinking is not None:
+            raise source.fault("invalid_message", "prefill.thinking needs 'messages'")
         return cls(request_id, prompt=read_prompt(source))
 
 
@@ -197,6 +211,10 @@ CLIENT_MESSAGES: tuple[type[ClientMessage], ...] = get_args(ClientMessage)
 
 def read_id(source: Fields) -> int:
     return source.integer("id", 0, limits.ID_MAX)
+
+
+def read_thinking(source: Fields) -> bool | None:
+    return source.boolean("thinking") if source.has("thinking") else None
 
 
 def read_nonce(source: Fields) -> int | None:

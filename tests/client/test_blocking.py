@@ -203,6 +203,24 @@ def test_a_prefill_of_a_message_being_written_can_be_given_up(socket_path: Path)
         assert stream.wait().finish_reason == "cancelled"
 
 
+def test_reasoning_is_asked_for_and_read_apart_from_the_text(socket_path: Path) -> None:
+    def script(talk: Talk) -> None:
+        talk.greet()
+        assert talk.expect(Chat).thinking is True
+        talk.say(Token(0, 0, (1, 2), "", "Hm"), Token(0, 2, (3,), "Yes", "."))
+        talk.finish(0)
+        assert talk.expect(Chat).thinking is None
+        assert talk.expect(Prefill).thinking is False
+        talk.finish(2, "prefilled")
+
+    with fake_daemon(socket_path, script) as path, Client(path) as client:
+        stream = client.chat("x", thinking=True)
+        assert [token.reasoning for token in stream] == ["Hm", "."]
+        assert (stream.reasoning, stream.text) == ("Hm.", "Yes")
+        client.chat("x")
+        client.prefill("x", thinking=False)
+
+
 def test_a_value_the_daemon_would_refuse_is_refused_before_it_is_sent(socket_path: Path) -> None:
     def script(talk: Talk) -> None:
         talk.greet()
@@ -320,7 +338,7 @@ def test_a_daemon_that_stops_answering_is_noticed_within_the_timeout(socket_path
 
 def test_the_client_introduces_itself(socket_path: Path) -> None:
     def script(talk: Talk) -> None:
-        assert talk.expect(Hello) == Hello(client="thermostat")
+        assert talk.expect(Hello) == Hello(client="thermostat", capabilities=("reasoning",))
         talk.say(WELCOME)
 
     with fake_daemon(socket_path, script) as path, Client(path, name="thermostat"):

@@ -32,7 +32,9 @@ class Pair:
     def __init__(self) -> None:
         self.session = Session(Path("/nowhere"))
         self.daemon = Connection(Side.DAEMON)
-        assert self.read(self.session.hello("test")) == [Hello(client="test")]
+        assert self.read(self.session.hello("test")) == [
+            Hello(client="test", capabilities=("reasoning",))
+        ]
         self.say(Welcome("fake 0", "fake", 512))
 
     def read(self, data: bytes) -> list[object]:

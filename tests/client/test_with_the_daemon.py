@@ -15,7 +15,7 @@ DEADLINE_S = 10.0
 
 @pytest.fixture(scope="module")
 def daemon() -> Iterator[RunningDaemon]:
-    with running_daemon() as running:
+    with running_daemon(script={"thinks": True}) as running:
         yield running
 
 
@@ -128,3 +128,38 @@ def test_a_conversation_may_be_of_any_length_in_messages(client: Client) -> None
     stream = client.chat([*turns, {"role": "user", "content": "last"}])
     stream.wait()
     assert stream.text == "last"
+
+
+THOUGHT = "<think>\nHm.\n</think>\n\nYes"
+
+
+def test_reasoning_comes_apart_and_a_conversation_goes_on_without_it(client: Client) -> None:
+    stream = client.chat(THOUGHT)
+    ids = [token_id for token in stream for token_id in token.ids]
+    assert (stream.reasoning, stream.text) == ("Hm.", "Yes")
+    assert stream.result is not None
+    assert stream.result.usage.completion_tokens == len(ids) == len(THOUGHT)
+
+
+def test_without_thinking_nothing_is_taken_for_reasoning(client: Client) -> None:
+    stream = client.chat(THOUGHT, thinking=False)
+    stream.wait()
+    assert (stream.reasoning, stream.text) == ("", THOUGHT)
+
+
+def test_both_clients_read_reasoning(daemon: RunningDaemon) -> None:
+    async def main() -> None:
+        async with AsyncClient(daemon.socket) as client:
+            stream = await client.chat(THOUGHT, thinking=True)
+            await stream.wait()
+            assert (stream.reasoning, stream.text) == ("Hm.", "Yes")
+
+    asyncio.run(main())
+
+
+def test_a_model_that_cannot_think_says_so() -> None:
+    with running_daemon() as plain, Client(plain.socket) as client:
+        with pytest.raises(RequestFailed, match="scripted cannot think") as refused:
+            client.chat("x", thinking=True).wait()
+        assert refused.value.code == "unsupported"
+        assert client.chat("x", thinking=False).wait().finish_reason == "stop"

@@ -93,6 +93,8 @@ def test_what_is_unknown_or_misplaced_is_refused_by_name(
         ("[host]\naffinity = [0, true]", "given a list, [0, True]"),
         ("[host]\naffinity = [0, -1]", "given -1"),
         ("[chat.system_prompt]\nx = 1", "expected text, given a table"),
+        ('[chat]\nthinking = "maybe"', 'expected one of "auto", "on", "off"'),
+        ("[chat]\nthinking = true", 'expected one of "auto", "on", "off"'),
         ("[socket]\nmode = 0o660", 'expected octal permissions as text, such as "0660"'),
         ("[socket]\nmode = '0668'", "given '0668'"),
         ("[socket]\nmode = '4660'", "given '4660'"),

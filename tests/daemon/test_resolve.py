@@ -8,7 +8,7 @@ import pytest
 
 from qwend.config import ChatConfig, SamplingConfig
 from qwend.daemon.resolve import Resolver, Submitted
-from qwend.engine.request import ChatTurn, EngineRequest, Kind
+from qwend.engine.request import ChatTurn, EngineRequest, Kind, Thinking
 from qwend.wire.generation import Generation
 from qwend.wire.prompt import ChatMessage
 from qwend.wire.requests import Chat, Complete, Prefill, Tokenize
@@ -25,8 +25,10 @@ SAMPLING = SamplingConfig(
 ASKED = (ChatMessage("user", "hello"),)
 
 
-def resolved(message: Submitted, system_prompt: str = "Be brief.") -> EngineRequest:
-    resolver = Resolver(SAMPLING, ChatConfig(system_prompt=system_prompt))
+def resolved(
+    message: Submitted, system_prompt: str = "Be brief.", thinking: str = "auto"
+) -> EngineRequest:
+    resolver = Resolver(SAMPLING, ChatConfig(system_prompt=system_prompt, thinking=thinking))
     return resolver.request(message, request_id=5, uid=1000, received_s=2.5, credit=64)
 
 
@@ -116,3 +118,21 @@ def test_only_tokenize_may_ask_for_control_tokens(special: bool) -> None:
     assert (request.kind, request.text) == (Kind.TOKENIZE, "<|im_end|>")
     assert request.parse_special is special
     assert not resolved(Complete(1, "<|im_end|>")).parse_special
+
+
+@pytest.mark.parametrize(
+    ("configured", "asked", "wanted"),
+    [
+        ("auto", None, Thinking.MODEL),
+        ("on", None, Thinking.PREFERRED),
+        ("off", None, Thinking.OFF),
+        # Only who asks for it is refused where it cannot be had.
+        ("off", True, Thinking.REQUIRED),
+        ("on", False, Thinking.OFF),
+    ],
+)
+def test_a_chat_thinks_as_its_client_says_and_else_as_configured(
+    configured: str, asked: bool | None, wanted: Thinking
+) -> None:
+    for message in (Chat(1, ASKED, thinking=asked), Prefill(1, messages=ASKED, thinking=asked)):
+        assert resolved(message, thinking=configured).thinking is wanted

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,10 +14,9 @@ import msgpack
 
 from qwend.daemon.broker import Broker
 from qwend.daemon.session import MESSAGES_A_TURN, Identity, Service, Session
+from qwend.wire.replies import Token
 from tests.daemon.fakes import FakeEngine, FakeTimers, config_with
 from tests.support.daemon import frame
-
-HELLO = frame({"op": "hello", "protocol": "qwend/1"})
 
 
 class FakeTransport(asyncio.Transport):
@@ -79,7 +78,7 @@ class Talk:
 
 
 @contextmanager
-def talk() -> Iterator[Talk]:
+def talk(capabilities: Sequence[str] = ()) -> Iterator[Talk]:
     timers, engine = FakeTimers(), FakeEngine()
     config = config_with()
     broker = Broker(config, timers.clock, timers.call_later)
@@ -92,16 +91,17 @@ def talk() -> Iterator[Talk]:
         session = Session(service, lambda session: None, closed.append)
         transport.flush = session.flush
         session.connection_made(transport)
-        session.data_received(HELLO)
+        named = {"capabilities": list(capabilities)} if capabilities else {}
+        session.data_received(frame({"op": "hello", "protocol": "qwend/1", **named}))
         assert [one["op"] for one in transport.taken()] == ["welcome"]
         yield Talk(session, transport, engine, broker, closed)
         if not closed:
             session.connection_lost(None)
 
 
-def in_a_loop(test: Callable[[Talk], None]) -> None:
+def in_a_loop(test: Callable[[Talk], None], capabilities: Sequence[str] = ()) -> None:
     async def main() -> None:
-        with talk() as one:
+        with talk(capabilities) as one:
             test(one)
 
     asyncio.run(main())
@@ -192,3 +192,30 @@ def test_a_lost_connection_is_told_once_and_is_written_to_no_more() -> None:
         assert one.transport.taken() == []
 
     in_a_loop(test)
+
+
+def said(one: Talk) -> list[dict[str, Any]]:
+    return [message for message in one.transport.taken() if message["op"] == "token"]
+
+
+def test_a_client_that_has_not_named_reasoning_gets_none_and_misses_no_token() -> None:
+    def test(one: Talk) -> None:
+        one.session.send(Token(1, 0, (7, 8), "", "Hm"))
+        one.session.send(Token(1, 2, (), "", "."))
+        one.session.send(Token(1, 2, (9,), "Yes", "."))
+        assert said(one) == [
+            {"op": "token", "id": 1, "index": 0, "ids": [7, 8], "text": ""},
+            {"op": "token", "id": 1, "index": 2, "ids": [9], "text": "Yes"},
+        ]
+
+    in_a_loop(test)
+
+
+def test_a_client_that_has_named_reasoning_gets_it() -> None:
+    def test(one: Talk) -> None:
+        one.session.send(Token(1, 0, (7,), "", "Hm"))
+        assert said(one) == [
+            {"op": "token", "id": 1, "index": 0, "ids": [7], "text": "", "reasoning": "Hm"}
+        ]
+
+    in_a_loop(test, capabilities=["reasoning", "telepathy"])

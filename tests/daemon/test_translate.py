@@ -33,6 +33,7 @@ TIMINGS = Timings(0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
         (Started(5, 12, 4), Accepted(9, 12, 4)),
         (Prefilling(5, 4, 12), Progress(9, "prefill", 4, 12)),
         (Produced(5, 2, (7, 8), "hi", 1.0), Token(9, 2, (7, 8), "hi")),
+        (Produced(5, 2, (7,), "hi", 1.0, "hm"), Token(9, 2, (7,), "hi", "hm")),
         (finished(5, "length"), Done(9, "length", Usage(5, 2, 1), TIMINGS, seed=7)),
         (Failed(5, "context_exceeded", "too long"), Error("context_exceeded", "too long", id=9)),
     ],

@@ -75,9 +75,15 @@ generations = st.builds(
 )
 client_messages: st.SearchStrategy[ClientMessage] = st.one_of(
     st.builds(Hello, client=maybe(names), capabilities=capabilities),
-    st.builds(Chat, ids, conversations, generations),
+    st.builds(Chat, ids, conversations, generations, maybe(st.booleans())),
     st.builds(Complete, ids, prompts, generations),
-    st.builds(Prefill, ids, messages=conversations, partial=st.booleans()),
+    st.builds(
+        Prefill,
+        ids,
+        messages=conversations,
+        partial=st.booleans(),
+        thinking=maybe(st.booleans()),
+    ),
     st.builds(Prefill, ids, prompt=prompts),
     st.builds(Tokenize, ids, texts, st.booleans()),
     st.builds(Cancel, ids),
@@ -96,7 +102,7 @@ daemon_messages: st.SearchStrategy[DaemonMessage] = st.one_of(
     ),
     st.builds(Accepted, ids, counts, counts),
     st.builds(Progress, ids, st.sampled_from(["queued", "prefill"]), counts, counts),
-    st.builds(Token, ids, counts, token_ids, texts),
+    st.builds(Token, ids, counts, token_ids, texts, texts),
     st.builds(
         Done,
         ids,

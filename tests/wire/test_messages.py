@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from qwend.errors import RemoteProtocolError
 from qwend.wire import (
+    Chat,
     ChatMessage,
     ClientMessage,
     DaemonMessage,
@@ -20,6 +21,7 @@ from qwend.wire import (
     Ping,
     Prefill,
     Timings,
+    Token,
     Usage,
     parse_client,
     parse_daemon,
@@ -274,3 +276,25 @@ def test_a_message_with_anything_in_a_field_passes_or_is_refused(
 def test_a_message_is_a_value() -> None:
     assert Ping(1) == Ping(1)
     assert len({Ping(1), Ping(1), Ping(2)}) == 2
+
+
+def test_a_chat_and_a_prefill_of_messages_may_say_whether_to_think() -> None:
+    conversation = [{"role": "user", "content": "x"}]
+    for op in ("chat", "prefill"):
+        asked = {"op": op, "id": 1, "messages": conversation}
+        for thinking in (True, False):
+            message = parse_client({**asked, "thinking": thinking})
+            assert isinstance(message, Chat | Prefill)
+            assert message.thinking is thinking
+        assert "thinking" not in parse_client(asked).to_map()
+    for refused in (
+        {"op": "prefill", "id": 1, "prompt": "x"},
+        {"op": "complete", "id": 1, "prompt": "x"},
+    ):
+        assert fault({**refused, "thinking": True}).code == "invalid_message"
+
+
+def test_a_token_without_reasoning_is_written_as_ever() -> None:
+    token = {"op": "token", "id": 1, "index": 0, "ids": [7], "text": "x"}
+    assert parse_daemon(token).to_map() == token
+    assert parse_daemon({**token, "reasoning": "hm"}) == Token(1, 0, (7,), "x", "hm")

@@ -208,7 +208,6 @@ class LlamaBackend:
                 has_think_tokens=len(self._tags) == 2,
             ),
             name=self._model_name(),
-            without=RECURRENT_WITHOUT if recurrent else (),
             description={
                 "build": llama_cpp.llama_print_system_info().decode().strip(" |"),
                 "threads": settings.threads,
@@ -216,6 +215,7 @@ class LlamaBackend:
                 "openmp": built_with_openmp(),
                 "flash_attention": settings.flash_attention,
                 "kv_type": settings.kv_type,
+                "without": list(RECURRENT_WITHOUT) if recurrent else [],
             },
         )
 

@@ -63,7 +63,7 @@ def test_the_facts_say_what_the_model_cannot_have(model: Path) -> None:
     with opened(model) as backend:
         facts = backend.facts
         assert facts.can_trim == (model.stem not in HYBRID)
-        assert bool(facts.without) == (model.stem in HYBRID)
+        assert bool(facts.description["without"]) == (model.stem in HYBRID)
         assert facts.name == f"tiny {model.stem}"
         assert facts.chat_format.thinks
 

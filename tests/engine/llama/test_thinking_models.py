@@ -96,7 +96,7 @@ def test_how_it_thinks_comes_from_the_files_own_template(
 def test_a_model_without_tags_does_not_think(tiny_model: Path) -> None:
     with opened(tiny_model) as backend:
         assert not backend.facts.chat_format.thinks
-        assert not backend.facts.without
+        assert not backend.facts.description["without"]
 
 
 def test_words_that_only_look_like_tags_are_no_tags(tmp_path: Path) -> None:
