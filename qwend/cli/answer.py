@@ -11,12 +11,14 @@ import re
 import sys
 from typing import TextIO
 
+from qwend.cli.report import is_coloured
 from qwend.cli.wrap import Wrapper
 from qwend.wire import Done, Progress
 
 # A model can be made to say anything: escape sequences could rewrite the screen or the title. Tab
 # and line feed stay; carriage return would overwrite the line.
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_DIM, _NORMAL = "\x1b[2m", "\x1b[22m"  # SGR, ECMA-48
 
 
 class Screen:
@@ -29,12 +31,30 @@ class Screen:
         self._stream = stream
         self._is_terminal = stream.isatty()
         self._wrapper = Wrapper(self._columns)
+        self._is_dimming = is_coloured(stream, os.environ)
         self._at_start = True
+        self._is_aside = False
+
+    def aside(self, text: str) -> None:
+        """Show what is no part of the answer, reasoning: dimmed, and on a terminal only."""
+        if text and self._is_terminal:
+            self._is_aside = True
+            shown = self._wrapper.feed(_CONTROLS.sub("", text))
+            self._put(f"{_DIM}{shown}{_NORMAL}" if self._is_dimming else shown)
+            self._at_start = text.endswith("\n")
 
     def write(self, text: str) -> None:
+        if text and self._is_aside:
+            self.end_line()
+            self._put("\n")
+            # What it began, a block of code perhaps, ends with it.
+            self._wrapper = Wrapper(self._columns)
         shown = text
         if self._is_terminal:
             shown = self._wrapper.feed(_CONTROLS.sub("", text))
+        self._put(shown)
+
+    def _put(self, shown: str) -> None:
         if shown:
             # Before it is out: Ctrl-C may come right behind the write.
             self._at_start = shown.endswith("\n")
@@ -47,6 +67,7 @@ class Screen:
 
     def end_line(self) -> None:
         """Whatever comes next begins a line."""
+        self._is_aside = False
         if not self._at_start:
             self._stream.write("\n")
             self._stream.flush()

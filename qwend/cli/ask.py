@@ -12,7 +12,7 @@ import click
 from qwend.cli.answer import Screen, Waiting, ending, figures
 from qwend.cli.connection import connect, socket_option
 from qwend.cli.exits import Exit
-from qwend.cli.generation import chosen, common_options, further_options
+from qwend.cli.generation import chosen, common_options, further_options, think_option
 from qwend.cli.report import say_dim
 from qwend.cli.text_input import read_text
 from qwend.client import ChatMessage, Done, Progress, Token, TokenStream
@@ -22,6 +22,7 @@ from qwend.client import ChatMessage, Done, Progress, Token, TokenStream
 @click.argument("text", nargs=-1)
 @common_options
 @further_options
+@think_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
 @click.option("--no-stream", is_flag=True, help="Print the whole answer at its end.")
 @click.option("--timings", is_flag=True, help="Show times and token counts on stderr.")
@@ -29,6 +30,7 @@ from qwend.client import ChatMessage, Done, Progress, Token, TokenStream
 def command(
     text: tuple[str, ...],
     system: str | None,
+    thinking: bool | None,
     as_json: bool,
     no_stream: bool,
     timings: bool,
@@ -49,7 +51,7 @@ def command(
     screen = Screen(sys.stdout)
     with connect(socket_path, patient=True) as client:
         try:
-            with client.chat(messages, **chosen(**generation)) as stream:
+            with client.chat(messages, thinking=thinking, **chosen(**generation)) as stream:
                 done = _follow(stream, None if as_json or no_stream else screen)
         except KeyboardInterrupt:
             # Leaving the stream has told the daemon to stop.
@@ -59,7 +61,7 @@ def command(
             screen.end_line()
             raise
         if as_json:
-            screen.write(_as_json(stream.text, done, client.welcome.model))
+            screen.write(_as_json(stream, done, client.welcome.model))
         elif no_stream:
             screen.write(stream.text)
     screen.end_line()
@@ -79,16 +81,18 @@ def _follow(stream: TokenStream, screen: Screen | None) -> Done:
             elif isinstance(event, Token):
                 waiting.clear()
                 if screen is not None:
+                    screen.aside(event.reasoning)
                     screen.write(event.text)
     finally:
         waiting.clear()
     return stream.wait()
 
 
-def _as_json(text: str, done: Done, model: str) -> str:
+def _as_json(stream: TokenStream, done: Done, model: str) -> str:
     return json.dumps(
         {
-            "text": text,
+            "text": stream.text,
+            "reasoning": stream.reasoning,
             "finish_reason": done.finish_reason,
             "usage": asdict(done.usage),
             "timings": asdict(done.timings) if done.timings else None,

@@ -44,6 +44,16 @@ def further_options(command: Command) -> Command:
     return command
 
 
+def think_option(command: Command) -> Command:
+    """--think, --no-think."""
+    return click.option(
+        "--think/--no-think",
+        "thinking",
+        default=None,
+        help="Have the model reason first, or not; shown dimmed, on a terminal.",
+    )(command)
+
+
 def chosen(**options: Any) -> GenerationOptions:
     """Return the options that were given, by the client library's names."""
     given = {name: value for name, value in options.items() if value not in (None, ())}

@@ -111,6 +111,9 @@ def _engine(engine: Mapping[str, object]) -> Iterator[tuple[str, str]]:
         f"{_count(engine, 'used_cells')} tokens in use, "
         f"{_size(engine, 'prefix_bytes')} of prefixes kept",
     )
+    without = engine.get("without")
+    if isinstance(without, list) and without:
+        yield "", f"this model goes without {', '.join(map(str, without))}"
 
 
 def _speed(speed: Mapping[str, object]) -> str:

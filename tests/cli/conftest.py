@@ -22,3 +22,10 @@ def endless() -> Iterator[RunningDaemon]:
     settings = {"QWEND_SAMPLING_MAX_TOKENS": "100000", "QWEND_MODEL_CONTEXT": "262144"}
     with running_daemon(script={"step_s": 0.005, "endless": True}, **settings) as running:
         yield running
+
+
+@pytest.fixture(scope="package")
+def thinker() -> Iterator[RunningDaemon]:
+    """It repeats the last user turn; what stands there between <think> tags is reasoning."""
+    with running_daemon(script={"thinks": True}) as running:
+        yield running

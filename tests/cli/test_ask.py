@@ -59,7 +59,15 @@ def test_json_is_one_object_with_everything(daemon: RunningDaemon) -> None:
     )
 
     answer = json.loads(done.stdout)
-    assert set(answer) == {"text", "finish_reason", "usage", "timings", "seed", "model"}
+    assert set(answer) == {
+        "text",
+        "reasoning",
+        "finish_reason",
+        "usage",
+        "timings",
+        "seed",
+        "model",
+    }
     assert answer["text"] == "hé"
     assert answer["finish_reason"] == "length"
     assert answer["usage"]["completion_tokens"] == 3
@@ -200,3 +208,38 @@ def _asking(daemon: RunningDaemon) -> subprocess.Popen[bytes]:
         stderr=subprocess.PIPE,
         env=daemon.env,
     )
+
+
+THOUGHT = "<think>\nHm.\n</think>\n\nYes"
+
+
+def test_reasoning_is_no_part_of_what_is_piped_on_and_json_has_both(
+    thinker: RunningDaemon,
+) -> None:
+    assert qwenctl("ask", THOUGHT, socket=thinker.socket).stdout == "Yes\n"
+    answer = json.loads(qwenctl("ask", "--json", THOUGHT, socket=thinker.socket).stdout)
+    assert (answer["reasoning"], answer["text"]) == ("Hm.", "Yes")
+
+
+def test_no_think_has_the_model_answer_at_once(thinker: RunningDaemon) -> None:
+    done = qwenctl("ask", "--no-think", THOUGHT, socket=thinker.socket)
+    assert done.stdout == THOUGHT + "\n"
+
+
+def test_think_is_refused_by_a_model_that_cannot(daemon: RunningDaemon) -> None:
+    done = qwenctl("ask", "--think", "x", socket=daemon.socket)
+    assert done.returncode == Exit.REQUEST_FAILED
+    assert "cannot think" in done.stderr
+    assert "(unsupported)" in done.stderr
+
+
+def test_a_terminal_shows_reasoning_dimmed_above_the_answer(thinker: RunningDaemon) -> None:
+    command = [*QWENCTL, "--socket", str(thinker.socket), "ask", THOUGHT]
+    env = {name: value for name, value in thinker.env.items() if name != "NO_COLOR"}
+
+    with terminal(command, env) as screen:
+        assert screen.wait() == Exit.DONE
+
+    assert "Hm.\r\n\r\nYes\r\n" in screen.shown
+    assert b"\x1b[2m" in screen.raw
+    assert b"\x1b[2mY" not in screen.raw

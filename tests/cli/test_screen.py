@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import io
 
+import pytest
+
 from qwend.cli.answer import Screen, ending, figures
 from qwend.wire import Done, Timings, Usage
 
@@ -53,3 +55,48 @@ def test_only_an_unusual_end_is_worth_a_remark() -> None:
     assert ending(Done(1, "stop_string", Usage(1, 0, 5))) == ""
     assert ending(Done(1, "length", Usage(1, 0, 5))) == "cut off after 5 tokens"
     assert ending(Done(1, "cancelled", Usage(1, 0, 5))) == "cancelled"
+
+
+# Reasoning
+
+
+def test_reasoning_is_dimmed_and_set_apart_by_an_empty_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    tty = Tty()
+    screen = Screen(tty)
+    screen.aside("Hm")
+    screen.aside(".")
+    screen.write("")
+    screen.write("Yes")
+    screen.end_line()
+    assert tty.getvalue() == "\x1b[2mHm\x1b[22m\x1b[2m.\x1b[22m\n\nYes\n"
+
+
+def test_reasoning_is_plain_where_colours_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    tty = Tty()
+    screen = Screen(tty)
+    screen.aside("Hm\n")
+    screen.write("Yes")
+    assert tty.getvalue() == "Hm\n\nYes"
+
+
+def test_reasoning_is_not_written_where_no_person_looks() -> None:
+    pipe = io.StringIO()
+    screen = Screen(pipe)
+    screen.aside("Hm")
+    screen.write("Yes")
+    assert pipe.getvalue() == "Yes"
+
+
+def test_an_answer_of_reasoning_alone_ends_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    tty = Tty()
+    screen = Screen(tty)
+    screen.aside("Hm")
+    screen.end_line()
+    screen.write("next")
+    assert tty.getvalue() == "Hm\nnext"
