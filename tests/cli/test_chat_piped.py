@@ -75,3 +75,21 @@ def test_a_restarted_daemon_is_found_again_with_one_line_of_notice() -> None:
     assert out == "after\n"
     assert "The daemon was restarted; connected again." in errors
     assert chat.returncode == Exit.DONE
+
+
+def test_reasoning_is_neither_written_nor_remembered(
+    thinker: RunningDaemon, tmp_path: Path
+) -> None:
+    saved = tmp_path / "said.json"
+    questions = f"<think>Hm.</think>one\n/save {saved}\n"
+
+    done = qwenctl("chat", socket=thinker.socket, input=questions)
+
+    assert done.stdout == "one\n"
+    assert json.loads(saved.read_text())[-1] == {"role": "assistant", "content": "one"}
+
+
+def test_a_chat_without_thinking_takes_nothing_for_reasoning(thinker: RunningDaemon) -> None:
+    done = qwenctl("chat", "--no-think", socket=thinker.socket, input="<think>Hm.</think>one\n")
+
+    assert done.stdout == "<think>Hm.</think>one\n"

@@ -16,12 +16,13 @@ from qwend.cli.chat.slash import HELP, KEYS, Leave, SlashCommands
 from qwend.cli.chat.turn import Settings, Turns
 from qwend.cli.connection import connect, socket_option
 from qwend.cli.exits import Exit
-from qwend.cli.generation import chosen, common_options
+from qwend.cli.generation import chosen, common_options, think_option
 from qwend.cli.report import say, say_dim
 
 
 @click.command("chat")
 @common_options
+@think_option
 @click.option("--timings", is_flag=True, help="Show times and token counts after each answer.")
 @socket_option
 def command(system: str | None, timings: bool, socket_path: str | None, **generation: Any) -> int:

@@ -91,6 +91,8 @@ class Turns:
                         waiting.show(event)
                     elif isinstance(event, Token) and not interrupts.count:
                         waiting.clear()
+                        # No part of the conversation: the model is not to look back on it.
+                        self._screen.aside(event.reasoning)
                         self._text += event.text
                         self._screen.write(event.text)
                 return stream.wait()
