@@ -4,7 +4,7 @@ Rule 1: what makes llama.cpp abort, or run on with a wrong end token, is refused
 engine sees the file. Rule 2: no tensor data is read: weights may be anything.
 
 Source of the rules: llama-model.cpp, where a GGML_ASSERT ends the process (no layers, more than
-LLAMA_MAX_LAYERS); `vocabulary_check` has the others.
+LLAMA_MAX_LAYERS); `vocabulary_check` and `architecture_check` have the others.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from qwend.models.architecture_check import check_architecture
 from qwend.models.ggml_types import FILE_TYPES
 from qwend.models.gguf import read_header
 from qwend.models.gguf_file import GgufFile
@@ -57,6 +58,7 @@ class Shape:
     embedding_length: int
     head_count: int
     head_count_kv: int
+    head_width: int
 
 
 def check_gguf(
@@ -72,6 +74,15 @@ def check_gguf(
     architecture = _check_architecture(metadata, allow_any_architecture)
     split_count = _check_whole(metadata)
     shape = _check_shape(metadata, architecture, allow_any_architecture)
+    if not allow_any_architecture:
+        check_architecture(
+            source,
+            metadata,
+            header.tensors,
+            architecture,
+            layers=shape.layers,
+            head_width=shape.head_width,
+        )
     vocabulary = check_vocabulary(source, metadata, any_tokenizer=allow_any_architecture)
     _check_tensors(source, header, shape, vocabulary, allow_any_architecture)
     template = metadata.text("tokenizer.chat_template")
@@ -146,7 +157,9 @@ def _check_shape(metadata: Metadata, architecture: str, any_architecture: bool) 
     epsilon = key("attention.layer_norm_rms_epsilon")
     if metadata.positive_number(epsilon) is None and not any_architecture:
         raise metadata.missing(epsilon)
-    return Shape(context_length, layers, embedding_length, head_count, head_count_kv)
+    width = metadata.integer(key("attention.key_length"), 1, MAX_WIDTH)
+    head_width = width or embedding_length // head_count
+    return Shape(context_length, layers, embedding_length, head_count, head_count_kv, head_width)
 
 
 def _check_tensors(

@@ -79,7 +79,7 @@ def test_a_descriptor_is_checked_without_moving_its_position(tmp_path: Path) -> 
         assert os.lseek(file.fileno(), 0, os.SEEK_CUR) == 0
 
 
-@pytest.mark.parametrize("architecture", ["qwen3", "qwen3moe", "qwen2moe", "qwen35"])
+@pytest.mark.parametrize("architecture", ["qwen3", "qwen3moe", "qwen2moe", "qwen3vl"])
 def test_every_qwen_architecture_is_allowed(architecture: str) -> None:
     assert check(tiny_model(architecture)).architecture == architecture
 

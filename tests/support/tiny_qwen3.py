@@ -6,7 +6,7 @@ Two or four layers, 64 wide, the vocabulary of `tiny_model` and two tokens more:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 
 import gguf
@@ -40,10 +40,12 @@ def write_tiny(
     template: str = "",
     tag_type: int = USER_DEFINED,
     fields: Mapping[str, int] | None = None,
+    without: Container[str] = (),
 ) -> Path:
     """tag_type: token type of <think>; Qwen's own is USER_DEFINED, which is rendered as text.
 
     fields: further numbers of the header, in place of ours where the name is the same.
+    without: numbers and tensors to leave out, by their names in the file.
     """
     hybrid = architecture in HYBRID
     layers = ATTENTION_EVERY if hybrid else 2
@@ -52,7 +54,8 @@ def write_tiny(
     writer.add_name(f"tiny {architecture}")
     writer.add_file_type(gguf.LlamaFileType.ALL_F32)
     for name, value in numbers.items():
-        writer.add_uint32(f"{architecture}.{name}", value)
+        if f"{architecture}.{name}" not in without:
+            writer.add_uint32(f"{architecture}.{name}", value)
     writer.add_layer_norm_rms_eps(1e-6)
     writer.add_rope_freq_base(1e6)
     if hybrid:
@@ -60,7 +63,8 @@ def write_tiny(
     _add_vocabulary(writer, template, tag_type)
     rng = np.random.default_rng(seed)
     for name, shape in _shapes(architecture, layers).items():
-        writer.add_tensor(name, _weights(rng, name, shape))
+        if name not in without:
+            writer.add_tensor(name, _weights(rng, name, shape))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
