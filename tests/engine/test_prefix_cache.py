@@ -411,3 +411,72 @@ def test_an_entry_that_is_called_back_before_it_is_written_stays_in_memory(tmp_p
     cache.check_integrity()
     assert (hit.entry.tier, hit.entry.on_disk) == (Tier.MEMORY, True)
     assert writer.close(30)
+
+
+def test_of_equal_matches_the_quickest_to_load_wins(tmp_path: Path) -> None:
+    disk = Disk(tmp_path, memory=40)
+    disk.put(1, (*LONG, 1), bytes(5))
+    disk.cache.shrink(0)
+    disk.cache.collect()
+    disk.cache.shrink(40)
+    disk.put(1, (*LONG, 2), bytes(20))
+    disk.put(1, (*LONG, 3), bytes(10))
+    order = []
+    while (hit := disk.cache.lookup(1, LONG)) is not None:
+        order.append((hit.entry.tier, hit.entry.size_bytes))
+        disk.cache.forget(hit.entry)
+        disk.cache.check_integrity()
+    assert order == [(Tier.MEMORY, 10), (Tier.MEMORY, 20), (Tier.DISK, 5)]
+
+
+def test_what_no_longer_fits_into_memory_is_loaded_all_the_same(tmp_path: Path) -> None:
+    disk = Disk(tmp_path)
+    disk.put(PUBLIC_UID, A)
+    disk.memory = 9
+    disk.restart()
+    disk.put(1, B, b"small")
+    entry = disk.entry(A)
+    assert disk.cache.load(entry) == BLOB
+    disk.cache.check_integrity()
+    assert (entry.tier, disk.entry(B).tier) == (Tier.DISK, Tier.MEMORY)
+
+
+def test_a_load_from_disk_counts_as_use_even_after_a_crash(tmp_path: Path) -> None:
+    disk = Disk(tmp_path)
+    for tokens in (A, B):
+        disk.put(PUBLIC_UID, tokens)
+    disk.restart()
+    assert disk.cache.load(disk.entry(A)) == BLOB
+    disk.restart()
+    assert [info.tokens for info in disk.store.entries()] == [B, A]
+
+
+def test_an_entry_in_memory_may_lose_its_file(tmp_path: Path) -> None:
+    disk = Disk(tmp_path, memory=100, limit=800)
+    for tokens in (A, B, C):
+        disk.put(PUBLIC_UID, tokens)
+    assert [info.tokens for info in disk.store.entries()] == [B, C]
+    entry = disk.entry(A)
+    assert (entry.tier, entry.on_disk) == (Tier.MEMORY, False)
+    assert disk.cache.load(entry) == BLOB
+
+
+def test_two_files_that_are_done_at_once_may_be_of_one_conversation(tmp_path: Path) -> None:
+    # The beginning was stored after its continuation, whose file makes the other useless.
+    disk = Disk(tmp_path)
+    disk.put(1, LONG)
+    disk.put(1, LONG[:20])
+    disk.cache.shrink(0)
+    disk.cache.collect()
+    disk.cache.check_integrity()
+    assert [entry.tokens for entry in disk.cache.entries()] == [LONG]
+
+
+def test_a_clock_that_stands_still_does_not_confuse_the_order(tmp_path: Path) -> None:
+    store = SnapshotStore(tmp_path, 800, b"model", clock=lambda: 7)
+    cache = PrefixCache(10, store, clock=lambda: 7)
+    for tokens in (A, B, C, LONG):
+        assert cache.store(1, tokens, BLOB)
+        cache.collect()
+        cache.check_integrity()
+    assert {entry.tokens for entry in cache.entries()} == {B, C, LONG}

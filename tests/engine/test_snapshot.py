@@ -141,6 +141,7 @@ def test_a_header_of_another_snapshot_is_not_written() -> None:
         {"blob_bytes": -1},
         {"blob_bytes": None},
         {"uid": "root"},
+        {"uid": True},
         {"fingerprint": "text"},
         {"more": 1},
     ],
@@ -174,6 +175,16 @@ def test_lengths_that_the_file_does_not_have_cost_no_memory() -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1 << 20
+
+
+def test_more_tokens_than_any_context_has_are_refused() -> None:
+    count = TOKENS_LIMIT + 1
+    assert "range" in refused(with_header({**FIELDS, "token_count": count}, tail=bytes(4 * count)))
+
+
+def test_another_magic_is_refused_even_with_a_right_checksum() -> None:
+    start = b"QWENDKV\n" + GOOD[len(MAGIC) : -DIGEST_BYTES]
+    assert "begin" in refused(start + hashlib.sha256(start).digest())
 
 
 def test_another_version_is_named() -> None:

@@ -142,6 +142,8 @@ def test_there_are_never_more_files_than_a_start_can_scan(tmp_path: Path) -> Non
     store.check_integrity()
     assert len(store.entries()) == FILES_LIMIT
     assert firsts(store)[0] == 2
+    assert store.reserve(1000, TOKENS, 10, 1) is None  # older than all
+    store.check_integrity()
 
 
 def test_a_removed_snapshot_is_gone(tmp_path: Path) -> None:
@@ -202,6 +204,26 @@ def test_what_another_model_left_is_removed(tmp_path: Path) -> None:
     write(store_at(tmp_path), 1)
     assert store_at(tmp_path, fingerprint=b"other").entries() == []
     assert names(tmp_path) == set()
+
+
+def test_another_models_file_under_our_name_is_removed(tmp_path: Path) -> None:
+    ours, theirs = store_at(tmp_path / "a"), store_at(tmp_path / "b", fingerprint=b"other")
+    mine, other = ours.write(1000, TOKENS, BLOB), theirs.write(1000, TOKENS, BLOB)
+    assert mine is not None
+    assert other is not None
+    (tmp_path / "b" / other.name).rename(tmp_path / "a" / mine.name)
+    assert ours.read(mine) is None
+    assert store_at(tmp_path / "a").entries() == []
+
+
+def test_what_a_writer_that_died_left_is_no_obstacle(tmp_path: Path) -> None:
+    store = store_at(tmp_path)
+    info = store.write(1000, TOKENS, BLOB)
+    assert info is not None
+    store.remove(info)
+    (tmp_path / f".tmp-{info.name}").write_bytes(b"half")
+    assert store.write(1000, TOKENS, BLOB) is not None
+    assert names(tmp_path) == {info.name}
 
 
 def test_leftovers_are_removed_and_other_names_are_left_alone(tmp_path: Path) -> None:
