@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
+from qwend.cli.chat.conversation import Conversation
+from qwend.cli.chat.prefiller import Prefiller
 from qwend.cli.exits import Exit
+from qwend.cli.main import run
 from tests.cli.qwenctl import QWENCTL
 from tests.cli.terminal import Terminal, terminal
 from tests.support.daemon import RunningDaemon, running_daemon, wait_until
@@ -94,6 +100,39 @@ def test_history_is_private_and_there_next_time(daemon: RunningDaemon) -> None:
     with chatting(daemon) as chat:
         chat.type(UP)
         chat.wait_for("remember me")
+
+
+def test_what_is_typed_is_computed_before_enter(daemon: RunningDaemon) -> None:
+    with chatting(daemon, "--timings") as chat:
+        before = daemon.status()["requests"]["done"]
+        chat.type("Why is the sky blue?")
+        wait_until(lambda: daemon.status()["requests"]["done"] == before + 1, "it is prefilled")
+        echoed = chat.wait_for("blue?")
+        chat.type(ENTER)
+        chat.wait_for("cached)", after=chat.wait_for("(first token", after=echoed))
+
+    _, answer, *figures = chat.shown[echoed:].replace("\r", "").split("\n")
+    assert answer == "Why is the sky blue?"
+    prompt, cached = re.findall(r"(\d+) in the prompt, (\d+) of", " ".join(figures))[0]
+    assert int(cached) == int(prompt) - 1
+
+
+@pytest.mark.parametrize(("options", "is_there"), [([], True), (["--no-typeahead"], False)])
+def test_type_ahead_can_be_left_out(
+    daemon: RunningDaemon, monkeypatch: pytest.MonkeyPatch, options: list[str], is_there: bool
+) -> None:
+    given: list[Prefiller | None] = []
+
+    def no_questions(
+        _terminal: bool, prefiller: Prefiller | None, _conversation: Conversation
+    ) -> list[str]:
+        given.append(prefiller)
+        return []
+
+    monkeypatch.setattr("qwend.cli.chat.command._questions", no_questions)
+
+    assert run(["--socket", str(daemon.socket), "chat", *options]) == Exit.DONE
+    assert [each is not None for each in given] == [is_there]
 
 
 def test_timings_are_shown_after_each_answer(daemon: RunningDaemon) -> None:

@@ -9,11 +9,14 @@ from typing import Any
 import click
 
 from qwend.cli.answer import Screen
+from qwend.cli.chat.battery import on_battery
 from qwend.cli.chat.conversation import Conversation
 from qwend.cli.chat.lines import PipedLines, Questions
 from qwend.cli.chat.link import Link
+from qwend.cli.chat.prefiller import Prefiller
 from qwend.cli.chat.slash import HELP, KEYS, Leave, SlashCommands
 from qwend.cli.chat.turn import Settings, Turns
+from qwend.cli.chat.typeahead import TypeAhead
 from qwend.cli.connection import connect, socket_option
 from qwend.cli.exits import Exit
 from qwend.cli.generation import chosen, common_options, think_option
@@ -24,8 +27,15 @@ from qwend.cli.report import say, say_dim
 @common_options
 @think_option
 @click.option("--timings", is_flag=True, help="Show times and token counts after each answer.")
+@click.option("--no-typeahead", is_flag=True, help="Compute nothing before Enter is pressed.")
 @socket_option
-def command(system: str | None, timings: bool, socket_path: str | None, **generation: Any) -> int:
+def command(
+    system: str | None,
+    timings: bool,
+    no_typeahead: bool,
+    socket_path: str | None,
+    **generation: Any,
+) -> int:
     """Talk with the model, turn by turn.
 
     Enter sends, Alt-Enter begins a new line, Ctrl-C stops an answer, Ctrl-D leaves; /help lists
@@ -40,19 +50,29 @@ def command(system: str | None, timings: bool, socket_path: str | None, **genera
     if at_terminal:
         say_dim(f"{welcome.model} on {welcome.server}, {welcome.context:,} tokens of context.")
         say_dim(KEYS)
+    prefiller = Prefiller(
+        lambda: connect(socket_path),
+        lambda: not on_battery(),
+        thinking=generation.get("thinking"),
+    )
     try:
-        return _talk(_questions(at_terminal), SlashCommands(conversation, settings, say), turns)
+        questions = _questions(at_terminal, None if no_typeahead else prefiller, conversation)
+        return _talk(questions, SlashCommands(conversation, settings, say), turns)
     finally:
+        prefiller.close()
         link.drop()
 
 
-def _questions(at_terminal: bool) -> Questions:
+def _questions(
+    at_terminal: bool, prefiller: Prefiller | None, conversation: Conversation
+) -> Questions:
     if not at_terminal:
         return PipedLines()
     # Imported only here: it takes longer than the rest of qwenctl together.
-    from qwend.cli.chat.terminal import TerminalLines
+    from qwend.cli.chat.terminal import TerminalLines, call_later
 
-    return TerminalLines(HELP, say_dim)
+    watcher = None if prefiller is None else TypeAhead(prefiller, conversation, call_later)
+    return TerminalLines(HELP, say_dim, watcher)
 
 
 def _talk(questions: Questions, commands: SlashCommands, turns: Turns) -> int:

@@ -27,6 +27,10 @@ class Conversation:
         first = () if self.system is None else (ChatMessage("system", self.system),)
         return (*first, *self._said)
 
+    def asking(self, text: str) -> tuple[ChatMessage, ...]:
+        """What `messages` would be if `text` were asked now."""
+        return (*self.messages, ChatMessage("user", text))
+
     def ask(self, text: str) -> None:
         self._said.append(ChatMessage("user", text))
 

@@ -29,6 +29,12 @@ class Leave(Exception):
     """The person wants to end the chat."""
 
 
+def is_command(line: str) -> bool:
+    """Is it no question? "/etc/fstab is empty, why?" is one."""
+    name = line.strip().partition(" ")[0]
+    return name.startswith("/") and "/" not in name[1:]
+
+
 class SlashCommands:
     """say: shows a line to the person."""
 
@@ -41,10 +47,9 @@ class SlashCommands:
 
     def run(self, line: str) -> bool:
         """Run the line if it is a command; return whether it is. Raises: Leave."""
-        name, _, rest = line.strip().partition(" ")
-        # "/etc/fstab is empty, why?" is a question.
-        if not name.startswith("/") or "/" in name[1:]:
+        if not is_command(line):
             return False
+        name, _, rest = line.strip().partition(" ")
         match name:
             case "/help":
                 self._say("\n".join(f"{each:<10}{text}" for each, text in HELP.items()))

@@ -6,12 +6,14 @@ Rule 2: this file does not know what is done with a question.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import sys
 import termios
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Protocol
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.completion import WordCompleter
@@ -23,11 +25,27 @@ from qwend.errors import ConfigError
 from qwend.paths import paths_for
 
 
+class Watcher(Protocol):
+    """Who is told of the input line while it is being edited; it must not wait."""
+
+    def typed(self, text: str) -> None:
+        """The line has changed to `text`."""
+
+    def stop(self) -> None:
+        """The line was sent, or thrown away."""
+
+
 class TerminalLines:
     """notice: says how to leave, to who presses Ctrl-C on an empty line."""
 
-    def __init__(self, completions: Iterable[str], notice: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        completions: Iterable[str],
+        notice: Callable[[str], None],
+        watcher: Watcher | None = None,
+    ) -> None:
         self._notice = notice
+        self._watcher = watcher
         self._session: PromptSession[str] = PromptSession(
             "> ",
             history=_history(os.environ),
@@ -40,11 +58,14 @@ class TerminalLines:
             reserve_space_for_menu=0,
             output=_output(),
         )
+        if watcher is not None:
+            changed = self._session.default_buffer.on_text_changed
+            changed += lambda buffer: watcher.typed(buffer.text)
 
     def __iter__(self) -> Iterator[str]:
         while True:
             try:
-                line = self._session.prompt()
+                line = self._read()
             except KeyboardInterrupt:
                 # On a line with text it has cleared that line, as in a shell.
                 if not self._session.default_buffer.text:
@@ -55,6 +76,18 @@ class TerminalLines:
             with _keys_kept():
                 yield line
             print()  # sets the next question apart from the answer
+
+    def _read(self) -> str:
+        try:
+            return self._session.prompt()
+        finally:
+            if self._watcher is not None:
+                self._watcher.stop()
+
+
+def call_later(delay_s: float, action: Callable[[], None]) -> asyncio.TimerHandle:
+    """For a watcher: run `action` in the input line's own event loop, and only while it is open."""
+    return asyncio.get_running_loop().call_later(delay_s, action)
 
 
 def _output() -> Vt100_Output:

@@ -71,7 +71,7 @@ class Turns:
         try:
             return self._answer()
         except ClientError as error:
-            if not _is_loss(error):
+            if not is_loss(error):
                 raise
             self._link.drop()
             if self._text:
@@ -100,7 +100,7 @@ class Turns:
             waiting.clear()
 
 
-def _is_loss(error: ClientError) -> bool:
+def is_loss(error: ClientError) -> bool:
     """Is the daemon gone, or about to go?"""
     return isinstance(error, ConnectionLost) or (
         isinstance(error, RequestFailed) and error.code == "shutting_down"
