@@ -21,7 +21,7 @@ from typing import Any
 
 from qwend.engine import hop
 from qwend.engine.backend import Backend
-from qwend.engine.calibration import calibrate
+from qwend.engine.calibration import calibrate, calibrate_script
 from qwend.engine.engine import Engine, EngineSettings
 from qwend.engine.events import CannotStart, Loading, Ready
 from qwend.engine.request import EngineRequest
@@ -136,7 +136,10 @@ class Worker:
 
     def _serve(self, backend: Backend, settings: EngineStart) -> None:
         self._say_loading("calibrating", 0.0)
-        cost = calibrate(backend, time.monotonic)
+        if settings.backend == "scripted":
+            cost = calibrate_script(backend, time.monotonic).cost
+        else:
+            cost = calibrate(backend, time.monotonic, threads=settings.threads).cost
         engine = Engine(
             backend,
             cost,

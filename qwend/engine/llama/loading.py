@@ -72,6 +72,16 @@ def load(settings: EngineStart, progress: Callable[[float], None]) -> Loaded:
 
     Raises: ModelError in llama.cpp's own words.
     """
+    model = load_model(settings, progress)
+    try:
+        return Loaded(model, open_context(model, settings))
+    except ModelError:
+        llama_cpp.llama_model_free(model)
+        raise
+
+
+def load_model(settings: EngineStart, progress: Callable[[float], None]) -> Any:
+    """The model without a context; who calls this frees it. Raises: ModelError, as `load`."""
     log = NativeLog()
     llama_cpp.llama_backend_init()
     params = llama_cpp.llama_model_default_params()
@@ -83,14 +93,19 @@ def load(settings: EngineStart, progress: Callable[[float], None]) -> Loaded:
     model = llama_cpp.llama_model_load_from_file(settings.model.encode(), params)
     if not model:
         raise ModelError(f"llama.cpp cannot load the model: {log.last_errors}")
+    return model
+
+
+def open_context(model: Any, settings: EngineStart) -> Any:
+    """A context on a loaded model, to be freed before it. Raises: ModelError, as `load`."""
+    log = NativeLog()
     context = llama_cpp.llama_init_from_model(model, _context_params(settings))
     if not context:
-        llama_cpp.llama_model_free(model)
         raise ModelError(
             f"llama.cpp cannot make a context of {settings.cells} tokens: {log.last_errors}. "
             "If memory is short, lower `context` under [model]"
         )
-    return Loaded(model, context)
+    return context
 
 
 def repacking_is_safe(system_info: bytes) -> bool:

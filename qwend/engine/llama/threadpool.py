@@ -62,12 +62,8 @@ class ThreadPool:
         pool = self._pools.get(threads)
         if pool is None:
             pool = self._pools[threads] = self._make(threads)
-        self.attach_to(self._context, pool)
-
-    def attach_to(self, context: Any, pool: int | None = None) -> None:
-        """Let another context of the same thread compute with all threads too."""
-        chosen = ctypes.c_void_p(pool or self._pools[self.threads])
-        self._libraries.llama.llama_attach_threadpool(context, chosen, chosen)
+        attached = ctypes.c_void_p(pool)
+        self._libraries.llama.llama_attach_threadpool(self._context, attached, attached)
 
     def close(self) -> None:
         if self._pools:
