@@ -187,7 +187,8 @@ class PrefixCache:
     def flush(self, timeout_s: float = FLUSH_S) -> bool:
         """For an orderly stop: write what is in memory alone, the most recently used first.
 
-        True: all of it is on disk. Ends after about `timeout_s` in any case.
+        True: all of it is on disk. Ends after about `timeout_s` in any case. Close the persister
+        after this: files that became useless are still to be removed.
         """
         if self._disk is None:
             return not self._memory

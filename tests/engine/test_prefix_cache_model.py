@@ -255,6 +255,8 @@ class WithADisk(RuleBasedStateMachine):
         self.late.room, self.late.fails = True, False
         self.cache.flush()
         self.cache.check_integrity()
+        # As the end of the writer does: what the last files made useless is still to be removed.
+        self.late.drain(0)
         on_disk = {(entry.uid, entry.tokens) for entry in self.cache.entries() if entry.on_disk}
         self.disk.close()
         self.open()
