@@ -12,7 +12,7 @@ import pytest
 
 from qwend.engine.llama import flash_attention
 from qwend.engine.llama.flash_attention import measured_flash_attention
-from qwend.engine.llama.loading import load_model
+from qwend.engine.llama.loading import load_model, open_context
 from tests.support.engine import Clock
 from tests.support.tiny_model import settings
 
@@ -45,7 +45,6 @@ def test_the_quicker_is_chosen_and_each_is_measured_once(
     model: Any, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, slow: str, chosen: str
 ) -> None:
     opened: list[str] = []
-    open_context = flash_attention.open_context
 
     def noted(model: Any, small: Any) -> Any:
         opened.append(small.flash_attention)
