@@ -33,6 +33,7 @@ class ModelFacts:
     cells: KV cells of all sequences together, in tokens.
     train_context: the longest sequence the model was trained for, in tokens.
     batch_rows: the most rows in one step. sequences: seq_ids are 0 .. sequences-1.
+    outputs: the most rows of a step that may want logits; one for each sequence at least.
     can_trim: the end of a sequence can be removed (not so for recurrent memory).
     chatml: the vocabulary has ChatML's control tokens. chat_format: which kind of ChatML.
     name: the model's own name, for messages about it.
@@ -49,6 +50,7 @@ class ModelFacts:
     description: dict[str, Any]
     chat_format: ChatFormat = PLAIN
     name: str = ""
+    outputs: int = 1
 
 
 class Sampler(Protocol):
@@ -56,6 +58,9 @@ class Sampler(Protocol):
 
     def sample(self, output: int) -> int:
         """Choose the next token from row `output` of the last batch, and remember it."""
+
+    def sample_kept(self, logits: Any) -> int:
+        """The same from what `keep_logits` gave."""
 
     def close(self) -> None: ...
 
@@ -77,6 +82,9 @@ class Backend(Protocol):
 
         Raises: DecodeFailed; the cells are then as they were before the call.
         """
+
+    def keep_logits(self, output: int) -> Any:
+        """A copy of the logits of row `output` of the last batch, for `sample_kept`."""
 
     def open_sampler(self, params: SamplingParams, prompt: tuple[int, ...]) -> Sampler:
         """prompt: the tokens that penalties look back on besides the answer's own."""

@@ -11,12 +11,14 @@ class Row:
 
     wants_logits: ask the model for the distribution of the next token here. At 151,936 tokens a
     row of logits is 0.6 MB and 3 ms of matrix product, so only rows that are sampled ask for it.
+    draft: a guess; it stays in the cells only if the row before it is answered with this token.
     """
 
     token: int
     position: int
     seq_id: int
     wants_logits: bool
+    draft: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,24 +12,27 @@ from dataclasses import dataclass
 from qwend.engine.answer import Release, extend_answer, flush_answer
 from qwend.engine.backend import Backend, DecodeFailed
 from qwend.engine.batch import Batch
+from qwend.engine.company import Company
+from qwend.engine.drafting import OpenDrafter, PromptLookup
 from qwend.engine.events import (
     Event,
     Failed,
-    Finished,
     Gauges,
     Prefilling,
     Produced,
     Queued,
     Started,
 )
+from qwend.engine.intake import new_sequence, tokenized
+from qwend.engine.openings import Openings
 from qwend.engine.prefix_cache import PrefixCache
-from qwend.engine.prompt import prompt_tokens, reasoning_splitter
+from qwend.engine.prompt import prompt_tokens
 from qwend.engine.request import EngineRequest, Kind
 from qwend.engine.scheduler import Scheduler
-from qwend.engine.sequence import Sequence, State, Times
+from qwend.engine.sequence import Sequence, State
 from qwend.engine.speed import SpeedMeter
 from qwend.engine.step_cost import StepCost
-from qwend.errors import QwendError, RequestError
+from qwend.errors import QwendError
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +50,25 @@ class Engine:
         cost: StepCost,
         settings: EngineSettings,
         clock: Callable[[], float],
+        *,
+        prefix_cache: PrefixCache | None = None,
+        company: Company | None = None,
+        open_drafter: OpenDrafter | None = PromptLookup,
     ) -> None:
+        """prefix_cache: with a disk behind it; without, one in memory by the settings.
+
+        company: who decides how many threads compute; None: always as many as now.
+        open_drafter: makes the drafter of an answer from its prompt; None: no speculation.
+        """
         self._backend = backend
         self._cost = cost
         self._clock = clock
-        self.prefix_cache = PrefixCache(settings.prefix_bytes)
+        self._company = company
+        self._open_drafter = open_drafter if backend.facts.can_trim else None
+        self._openings = Openings()
+        self.prefix_cache = prefix_cache or PrefixCache(
+            settings.prefix_bytes, whole_only=not backend.facts.can_trim
+        )
         self.scheduler = Scheduler(backend, self.prefix_cache, cost, settings.itl_budget_s)
         self.speed = SpeedMeter()
         self._steps = 0
@@ -61,19 +78,22 @@ class Engine:
 
     @property
     def idle(self) -> bool:
-        return self.scheduler.idle and not (self._events or self._arrived or self._ended)
+        waiting_to_tell = self._events or self._arrived or self._ended
+        return not waiting_to_tell and self.scheduler.idle(self._clock())
 
     def submit(self, request: EngineRequest) -> None:
         """Take a request: its events come with the next step. Never raises for a bad request."""
         try:
             prompt = prompt_tokens(request, self._backend)
             if request.kind is Kind.TOKENIZE:
-                self._events.append(self._tokenized(request, prompt))
+                self._events.append(tokenized(request, prompt))
                 return
-            sequence = self._sequence(request, prompt)
+            sequence = new_sequence(request, prompt, self._backend)
         except QwendError as error:
             self._events.append(Failed(request.id, error.code, str(error)))
             return
+        if sequence.wants_answer and sequence.credit > 0:
+            sequence.opening = self._openings.take(request.uid, sequence.prompt)
         self.scheduler.add(sequence)
         self._arrived.append(sequence)
 
@@ -94,7 +114,7 @@ class Engine:
         """Schedule, decode, sample, emit. Returns everything that happened since the last step."""
         settled = self._settle()
         self._admit()
-        batch = self.scheduler.schedule()
+        batch = self.scheduler.schedule(self._clock())
         if batch is not None and self._decode(batch):
             self._sample(batch)
             self._report_prefill()
@@ -115,33 +135,86 @@ class Engine:
     def _admit(self) -> None:
         for sequence in self.scheduler.admit(self._clock()):
             self._events.append(Started(sequence.id, len(sequence.prompt), sequence.cached))
+            if sequence.opening is not None:
+                self._begin_from_opening(sequence)
         for ahead, sequence in enumerate(self.scheduler.waiting):
             if sequence in self._arrived:
                 self._events.append(Queued(sequence.id, ahead))
         self._arrived.clear()
 
+    def _begin_from_opening(self, sequence: Sequence) -> None:
+        """The prompt was computed while it was typed: choose the first token without a step."""
+        logits, sequence.opening = sequence.opening, None
+        if sequence.computed == sequence.known:
+            self._prepare_to_answer(sequence)
+            assert sequence.sampler is not None
+            sequence.state = State.DECODE
+            self._take_token(sequence, sequence.sampler.sample_kept(logits))
+
     def _decode(self, batch: Batch) -> bool:
         begin = self._clock()
+        used_cells = self.scheduler.used_cells
         try:
             self._backend.decode(batch)
         except DecodeFailed as error:
             self._fail_rows(batch, error)
             return False
-        elapsed = self._clock() - begin
+        now = self._clock()
+        elapsed = now - begin
+        rows, sampled = len(batch), len(batch.sampled_rows)
         self._steps += 1
-        self._cost.observe(len(batch), elapsed)
-        self.speed.step(len(batch), len(batch.sampled_rows), elapsed)
+        self._cost.observe(rows, elapsed, sampled=sampled, used_cells=used_cells)
+        self.speed.step(rows, sampled, elapsed)
+        if self._company is not None:
+            self._keep_company(rows, sampled, used_cells, elapsed, now)
         return True
 
+    def _keep_company(
+        self, rows: int, sampled: int, used_cells: int, elapsed: float, now: float
+    ) -> None:
+        assert self._company is not None
+        before = self._company.threads
+        self._company.observe(rows, sampled, used_cells, elapsed, now)
+        if self._company.threads != before:
+            self._backend.set_threads(self._company.threads)
+
     def _sample(self, batch: Batch) -> None:
-        owners = self.scheduler.commit(batch)
-        for output, sequence in zip(batch.sampled_rows, owners, strict=True):
-            if sequence.sampler is None:
-                sequence.sampler = self._backend.open_sampler(
-                    sequence.request.sampling, sequence.prompt
-                )
+        for sequence, outputs in self.scheduler.commit(batch):
+            if sequence.wants_answer:
+                self._sample_answer(sequence, batch, outputs)
+            else:
+                self._keep_opening(sequence, outputs[0])
+
+    def _sample_answer(self, sequence: Sequence, batch: Batch, outputs: tuple[int, ...]) -> None:
+        """Take a token for the known row, and go on as long as the drafts are what is sampled."""
+        self._prepare_to_answer(sequence)
+        for taken, output in enumerate(outputs, 1):
+            assert sequence.sampler is not None
             token = sequence.sampler.sample(output)
             self._take_token(sequence, token)
+            if taken == len(outputs) or sequence.state is State.FINISHED:
+                break
+            if token != batch.rows[outputs[taken]].token:
+                break
+            self.scheduler.accept(sequence)
+        if len(outputs) > 1:
+            self.scheduler.settle(sequence)
+
+    def _prepare_to_answer(self, sequence: Sequence) -> None:
+        if sequence.sampler is None:
+            sequence.sampler = self._backend.open_sampler(
+                sequence.request.sampling, sequence.prompt
+            )
+            if self._open_drafter is not None:
+                sequence.drafter = self._open_drafter(sequence.prompt)
+
+    def _keep_opening(self, sequence: Sequence, output: int) -> None:
+        uid = sequence.request.uid
+        logits = self._backend.keep_logits(output)
+        before = self._openings.keep(uid, sequence.prompt, logits)
+        if before is not None:
+            # Each pause in the typing leaves a copy; only the latest can be of use.
+            self.prefix_cache.drop(uid, before)
 
     def _take_token(self, sequence: Sequence, token: int) -> None:
         now = self._clock()
@@ -149,6 +222,8 @@ class Engine:
         if self._backend.ends_answer(token) and not sequence.request.sampling.ignore_eos:
             self._finish(sequence, "stop")
             return
+        if sequence.drafter is not None:
+            sequence.drafter.extend(token)
         self._release(sequence, extend_answer(sequence, token, self._backend.token_bytes(token)))
         if sequence.stop.matched is not None:
             self._finish(sequence, "stop_string")
@@ -188,7 +263,8 @@ class Engine:
 
     def _report_prefill(self) -> None:
         for sequence in self.scheduler.running:
-            if sequence.remaining_prefill:
+            # Progress comes before the first token only, as the protocol says.
+            if sequence.remaining_prefill and not sequence.answer:
                 self._events.append(
                     Prefilling(sequence.id, sequence.computed, len(sequence.prompt))
                 )
@@ -213,39 +289,13 @@ class Engine:
                     waiting=len(scheduler.waiting),
                     used_cells=scheduler.used_cells,
                     prefix_bytes=self.prefix_cache.used_bytes,
+                    disk_bytes=self.prefix_cache.disk_bytes,
+                    threads=None if self._company is None else self._company.status(self._clock()),
                     decode_tok_s=self.speed.decode_tok_s,
                     prefill_tok_s=self.speed.prefill_tok_s,
                 )
             )
         return events
-
-    def _sequence(self, request: EngineRequest, prompt: list[int]) -> Sequence:
-        facts = self._backend.facts
-        limit = min(facts.cells, facts.train_context)
-        room = limit - len(prompt)
-        if not prompt:
-            raise RequestError("the prompt is empty: give at least one token of text")
-        if room < (1 if request.kind is not Kind.PREFILL else 0):
-            raise RequestError(
-                f"the prompt is {len(prompt)} tokens and the context holds {limit}, of which at "
-                "least one must be left for the answer: shorten the prompt, or raise "
-                "`context` under [model] if the model allows it",
-                code="context_exceeded",
-            )
-        max_tokens = 0 if request.kind is Kind.PREFILL else min(request.max_tokens, room)
-        return Sequence(
-            request=request,
-            prompt=tuple(prompt),
-            max_tokens=max_tokens,
-            times=Times(request.received_s),
-            credit=request.credit,
-            reasoning=reasoning_splitter(request, facts),
-        )
-
-    def _tokenized(self, request: EngineRequest, tokens: list[int]) -> Finished:
-        sequence = Sequence(request, (), 0, Times(request.received_s), credit=0)
-        sequence.finish_reason = "tokenized"
-        return sequence.finished_event(tokens)
 
     def check_integrity(self) -> None:
         """Raise EngineBug if the accounting is wrong; for tests, after every operation."""

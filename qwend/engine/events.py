@@ -102,7 +102,11 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Gauges:
-    """The engine's state after a step; the front shows it and never acts on it."""
+    """The engine's state after a step; the front shows it and never acts on it.
+
+    prefix_bytes, disk_bytes: of the two tiers of the prefix cache. threads: what the controller of
+    company says of them (see company.py).
+    """
 
     step: int
     running: int
@@ -111,6 +115,8 @@ class Gauges:
     prefix_bytes: int
     decode_tok_s: float
     prefill_tok_s: float
+    disk_bytes: int = 0
+    threads: dict[str, Any] | None = None
 
 
 Event = (

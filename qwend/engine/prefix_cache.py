@@ -169,6 +169,13 @@ class PrefixCache:
                 self._disk.forget(entry)
             self._drop(entry)
 
+    def drop(self, uid: int, tokens: Sequence[int]) -> None:
+        """Forget the uid's entry of exactly these tokens, if there is one."""
+        tokens = tuple(tokens)
+        found = self._entries.best(uid, tokens)
+        if found is not None and found[0].tokens == tokens:
+            self.forget(found[0])
+
     def shrink(self, limit_bytes: int) -> None:
         """Hold at most so many bytes in memory from now on; what is too much leaves at once."""
         self.limit_bytes = limit_bytes

@@ -23,6 +23,13 @@ class Kind(StrEnum):
     TOKENIZE = "tokenize"
 
 
+class Priority(StrEnum):
+    """Interactive requests start first, and background ones make room for them."""
+
+    INTERACTIVE = "interactive"
+    BACKGROUND = "background"
+
+
 class Thinking(StrEnum):
     """Whether a chat's model is to reason before it answers.
 
@@ -88,6 +95,7 @@ class EngineRequest:
     max_tokens: int = 1024
     stop: tuple[str, ...] = ()
     thinking: Thinking = Thinking.MODEL
+    priority: Priority = Priority.INTERACTIVE
     credit: int = 1 << 30
     sampling: SamplingParams = field(default_factory=SamplingParams)
 
@@ -111,6 +119,7 @@ class EngineRequest:
             tokens=None if tokens is None else tuple(tokens),
             stop=tuple(values.pop("stop")),
             thinking=Thinking(values.pop("thinking")),
+            priority=Priority(values.pop("priority")),
             sampling=SamplingParams(**sampling),
             **values,
         )

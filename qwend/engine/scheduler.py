@@ -9,15 +9,18 @@ reserved at admission for the longest a request can become: a running request ne
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 
+from qwend.engine import cell_sharing
 from qwend.engine.backend import Backend
 from qwend.engine.batch import Batch, Row
-from qwend.engine.prefix_cache import MIN_TOKENS, Hit, PrefixCache, common_prefix
-from qwend.engine.request import PUBLIC_UID
+from qwend.engine.prefill_plan import prefill_shares
+from qwend.engine.prefix_cache import MIN_TOKENS, PrefixCache
+from qwend.engine.reuse import PrefixReuse
 from qwend.engine.sequence import Sequence, State
+from qwend.engine.speculation import draft_counts
 from qwend.engine.step_cost import StepCost
+from qwend.engine.waiting import WaitingQueue, is_background
 from qwend.errors import EngineBug
 
 # Even when the budget is spent on decode rows, prefill moves on by one tile of the repacked
@@ -34,87 +37,116 @@ class Scheduler:
         self._backend = backend
         self._facts = backend.facts
         self._prefix_cache = prefix_cache
+        self._reuse = PrefixReuse(backend, prefix_cache)
         self._cost = cost
         self._itl_budget_s = itl_budget_s
-        self.waiting: deque[Sequence] = deque()
+        self.waiting = WaitingQueue()
         self.running: list[Sequence] = []
         # A step has a row for everyone who decodes, so no more may run than it has rows.
         self._seq_ids = range(min(self._facts.sequences, self._facts.batch_rows))
         self._free_ids = list(reversed(self._seq_ids))
 
-    @property
-    def idle(self) -> bool:
+    def idle(self, now: float) -> bool:
         """Nothing to do until someone submits, cancels or grants credit."""
-        if self.waiting and self._has_room(self.waiting[0]):
+        head = self.waiting.head(now)
+        if head is not None and (self._has_room(head) or self._to_preempt(head, now)):
             return False
         return not any(one.ready_prefill or one.ready_to_decode for one in self.running)
 
     @property
     def reserved_cells(self) -> int:
-        return sum(sequence.reserved_cells for sequence in self.running)
+        return cell_sharing.reserved_cells(self.running)
 
     @property
     def used_cells(self) -> int:
-        """Cells in use, shared ones counted once for each owner (an upper bound)."""
-        return sum(sequence.computed for sequence in self.running)
+        return cell_sharing.used_cells(self.running)
 
     def add(self, sequence: Sequence) -> None:
-        self.waiting.append(sequence)
+        self.waiting.add(sequence)
 
     def find(self, request_id: int) -> Sequence | None:
         """The sequence of a request that has not ended."""
         alive = (one for one in self._all() if one.state is not State.FINISHED)
         return next((one for one in alive if one.id == request_id), None)
 
-    def _has_room(self, sequence: Sequence) -> bool:
-        """True if the sequence could run at once: a seq_id is free, and cells enough."""
-        free = self._facts.cells - self.reserved_cells
-        return bool(self._free_ids) and sequence.reserved_cells <= free
-
     def admit(self, now: float) -> list[Sequence]:
-        """Move what fits from waiting to running, oldest first; return the newly admitted.
+        """Move what fits from waiting to running; return those that start for the first time.
 
-        Nobody overtakes: a large request at the head waits for room and is never starved by
-        small ones behind it.
+        Where an interactive request does not fit, background ones make room for it.
         """
-        admitted: list[Sequence] = []
-        while self.waiting and self._has_room(self.waiting[0]):
-            sequence = self.waiting.popleft()
-            sequence.seq_id = self._free_ids.pop()
-            sequence.times.started = now
-            self._reuse_prefix(sequence)
-            sequence.state = State.PREFILL
-            self.running.append(sequence)
-            admitted.append(sequence)
-        return admitted
+        started: list[Sequence] = []
+        while (sequence := self.waiting.head(now)) is not None:
+            if not self._has_room(sequence):
+                victim = self._to_preempt(sequence, now)
+                if victim is None:
+                    break
+                self.preempt(victim)
+                continue
+            self.waiting.remove(sequence)
+            if not sequence.times.started:
+                sequence.times.started = now
+                started.append(sequence)
+            self._start(sequence)
+        return started
 
-    def schedule(self) -> Batch | None:
+    def schedule(self, now: float) -> Batch | None:
         """The rows of the next step, or None if no sequence can go on."""
-        rows = [
-            self._row(sequence, sequence.computed)
-            for sequence in self.running
-            if sequence.ready_to_decode
-        ]
-        for sequence, count in self._prefill_shares(len(rows)):
+        for sequence in self.running:
+            self._reuse.join(sequence)
+        decoding = [one for one in self.running if one.ready_to_decode]
+        rows: list[Row] = []
+        for sequence, drafts in zip(decoding, self._drafts(decoding), strict=True):
+            first = sequence.computed
+            rows.append(self._row(sequence, first))
+            for at, token in enumerate(drafts, first + 1):
+                rows.append(Row(token, at, sequence.seq_id, wants_logits=True, draft=True))
+        prefilling = any(one.ready_prefill for one in self.running)
+        room = self._prefill_rows(len(rows)) if prefilling else 0
+        for sequence, count in prefill_shares(self.running, room, now):
             first = sequence.computed
             rows += [self._row(sequence, at) for at in range(first, first + count)]
         return Batch(tuple(rows)) if rows else None
 
-    def commit(self, batch: Batch) -> list[Sequence]:
-        """Record that the batch is in the cells; return the owners of its sampled rows, in order.
+    def commit(self, batch: Batch) -> list[tuple[Sequence, tuple[int, ...]]]:
+        """Record that the batch is in the cells; return who is sampled, and at which rows.
 
+        Draft rows are not counted as computed yet: `accept` them one by one, then `settle`.
         Raises: EngineBug if a row belongs to no running sequence.
         """
         by_seq_id = {sequence.seq_id: sequence for sequence in self.running}
-        for row in batch.rows:
+        sampled: dict[int, list[int]] = {}
+        for index, row in enumerate(batch.rows):
             sequence = by_seq_id.get(row.seq_id)
-            if sequence is None or sequence.computed != row.position:
+            guessed = len(sampled.get(row.seq_id, ())) if row.draft else 0
+            if sequence is None or sequence.computed + max(0, guessed - 1) != row.position:
                 raise EngineBug(f"row at position {row.position} of seq_id {row.seq_id} is astray")
-            sequence.computed += 1
+            if not row.draft:
+                sequence.computed += 1
+            if row.wants_logits:
+                sampled.setdefault(row.seq_id, []).append(index)
         for sequence in self.running:
-            if sequence.state is State.PREFILL and not sequence.remaining_prefill:
+            if sequence.checkpoint and sequence.computed == sequence.checkpoint:
+                sequence.checkpoint = 0
+                self._park(sequence)
+            if sequence.wants_answer and not sequence.remaining_prefill:
                 sequence.state = State.DECODE
-        return [by_seq_id[batch.rows[index].seq_id] for index in batch.sampled_rows]
+        return [(by_seq_id[seq_id], tuple(rows)) for seq_id, rows in sampled.items()]
+
+    def accept(self, sequence: Sequence) -> None:
+        """The next draft token was right: its cell counts."""
+        sequence.computed += 1
+
+    def settle(self, sequence: Sequence) -> None:
+        """Free the cells of drafts that were wrong."""
+        self._backend.trim(sequence.seq_id, sequence.computed)
+
+    def preempt(self, sequence: Sequence) -> None:
+        """Back to the queue, with a copy of its cells in the prefix cache; nothing is lost."""
+        self._park(sequence)
+        self._leave(sequence)
+        sequence.state = State.WAITING
+        sequence.computed = 0
+        self.waiting.add(sequence)
 
     def remove(self, sequence: Sequence, *, keep_prefix: bool) -> None:
         """Take a sequence out, wherever it is; its cells and its seq_id are free afterwards.
@@ -124,13 +156,10 @@ class Scheduler:
         sequence.state = State.FINISHED
         if sequence.seq_id < 0:
             self.waiting.remove(sequence)
-            return
-        self.running.remove(sequence)
-        if keep_prefix:
-            self._park(sequence)
-        self._backend.trim(sequence.seq_id, 0)
-        self._free_ids.append(sequence.seq_id)
-        sequence.seq_id = -1
+        else:
+            if keep_prefix:
+                self._park(sequence)
+            self._leave(sequence)
         if sequence.sampler is not None:
             sequence.sampler.close()
             sequence.sampler = None
@@ -139,81 +168,43 @@ class Scheduler:
         yield from self.running
         yield from self.waiting
 
-    def _row(self, sequence: Sequence, position: int) -> Row:
-        last = position == len(sequence.prompt) + len(sequence.answer) - 1
-        return Row(
-            sequence.token_at(position),
-            position,
-            sequence.seq_id,
-            wants_logits=last and sequence.wants_answer,
-        )
+    def _has_room(self, sequence: Sequence) -> bool:
+        """True if the sequence could run at once: a seq_id is free, and cells enough."""
+        free = self._facts.cells - self.reserved_cells
+        return bool(self._free_ids) and sequence.reserved_cells <= free
 
-    def _prefill_rows(self, decode_rows: int) -> int:
-        room = self._facts.batch_rows - decode_rows
-        if not decode_rows:
-            return room
-        within = self._cost.rows_within(self._itl_budget_s, self._facts.batch_rows)
-        return min(room, max(within - decode_rows, MIN_CHUNK_ROWS))
+    def _to_preempt(self, head: Sequence, now: float) -> Sequence | None:
+        """The youngest background sequence, if all of them together would make room enough."""
+        if is_background(head, now):
+            return None
+        victims = [one for one in self.running if is_background(one, now)]
+        victims = [one for one in victims if one.state is not State.FINISHED]
+        others = [one for one in self.running if one not in victims]
+        needed = head.reserved_cells + sum(one.reserved_cells for one in others)
+        if not victims or needed > self._facts.cells:
+            return None
+        return max(victims, key=lambda one: (one.times.started, one.id))
 
-    def _prefill_shares(self, decode_rows: int) -> list[tuple[Sequence, int]]:
-        """Half to the shortest remaining prefill, the rest by age: short ones start soon, and
-        long ones always move."""
-        prefilling = [one for one in self.running if one.ready_prefill]
-        rows = self._prefill_rows(decode_rows) if prefilling else 0
-        if rows <= 0:
-            return []
-        shortest = min(prefilling, key=lambda one: one.ready_prefill)
-        half = rows if len(prefilling) == 1 else max(1, rows // 2)
-        shares = {shortest.seq_id: min(half, shortest.ready_prefill)}
-        left = rows - shares[shortest.seq_id]
-        for sequence in prefilling:
-            given = shares.get(sequence.seq_id, 0)
-            more = min(left, sequence.ready_prefill - given)
-            shares[sequence.seq_id] = given + more
-            left -= more
-        return [(one, shares[one.seq_id]) for one in prefilling if shares[one.seq_id]]
+    def _start(self, sequence: Sequence) -> None:
+        sequence.seq_id = self._free_ids.pop()
+        answers = sequence.wants_answer and sequence.opening is None
+        # The last token is computed even if it is known: its logits are what the answer starts
+        # from, unless they have been kept.
+        self._reuse.begin(sequence, self.running, sequence.known - 1 if answers else sequence.known)
+        if not sequence.answer:
+            sequence.cached = sequence.computed
+        sequence.state = State.PREFILL
+        self.running.append(sequence)
 
-    def _reuse_prefix(self, sequence: Sequence) -> None:
-        """Start from the longest prefix that a running sequence or the cache already has."""
-        # The last token is always computed: its logits are what the answer starts from.
-        most = len(sequence.prompt) - 1 if sequence.wants_answer else len(sequence.prompt)
-        running, shared = self._best_running(sequence)
-        hit = self._prefix_cache.lookup(sequence.request.uid, sequence.prompt)
-        if running is not None and (hit is None or shared >= hit.count):
-            count = min(shared, most)
-            self._backend.share(running.seq_id, sequence.seq_id, count)
-        elif hit is not None:
-            count = self._restore(sequence, hit, min(hit.count, most))
-        else:
-            return
-        sequence.cached = sequence.computed = count
-
-    def _best_running(self, sequence: Sequence) -> tuple[Sequence | None, int]:
-        best, most = None, MIN_TOKENS - 1
-        for other in self.running if self._facts.can_trim else ():
-            if other.request.uid not in (sequence.request.uid, PUBLIC_UID):
-                continue
-            count = min(other.computed, common_prefix(other.tokens, sequence.prompt))
-            if count > most:
-                best, most = other, count
-        return best, most
-
-    def _restore(self, sequence: Sequence, hit: Hit, count: int) -> int:
-        """Fill the sequence's cells from a blob; return how many tokens of it could be kept."""
-        length = len(hit.entry.tokens)
-        whole = count == length
-        if not whole and not self._facts.can_trim:
-            return 0
-        # The blob comes back whole before it is cut to size, and must fit for that moment.
-        if self.used_cells + length > self._facts.cells:
-            return 0
-        blob = self._prefix_cache.load(hit.entry)
-        if blob is None or not self._backend.restore(sequence.seq_id, blob):
-            self._prefix_cache.forget(hit.entry)
-            return 0
-        if not whole:
-            self._backend.trim(sequence.seq_id, count)
-        return count
+    def _leave(self, sequence: Sequence) -> None:
+        self.running.remove(sequence)
+        heir = cell_sharing.bequeath(sequence, self.running)
+        if heir is not None and heir.joins and not sequence.joins:
+            self._reuse.take_what_is_there(heir, sequence)
+        self._backend.trim(sequence.seq_id, 0)
+        self._free_ids.append(sequence.seq_id)
+        sequence.seq_id = -1
+        sequence.joins = False
 
     def _park(self, sequence: Sequence) -> None:
         tokens = sequence.tokens[: sequence.computed]
@@ -223,6 +214,32 @@ class Scheduler:
         if not self._prefix_cache.covers(uid, tokens):
             self._prefix_cache.store(uid, tokens, self._backend.save(sequence.seq_id))
 
+    def _row(self, sequence: Sequence, position: int) -> Row:
+        last = position == sequence.known - 1
+        return Row(
+            sequence.token_at(position),
+            position,
+            sequence.seq_id,
+            wants_logits=last and sequence.wants_logits,
+        )
+
+    def _drafts(self, decoding: list[Sequence]) -> list[tuple[int, ...]]:
+        # Everyone who runs may ask for one row of logits in this step.
+        spare = self._facts.outputs - len(self.running)
+        if not self._facts.can_trim or spare <= 0:
+            return [()] * len(decoding)
+        return draft_counts(decoding, self._cost, spare, self.used_cells)
+
+    def _prefill_rows(self, decode_rows: int) -> int:
+        most = self._facts.batch_rows
+        if not decode_rows:
+            return most
+        within = self._cost.rows_within(
+            self._itl_budget_s, most, sampled=decode_rows, used_cells=self.used_cells
+        )
+        rows = max(within, decode_rows + MIN_CHUNK_ROWS)
+        return min(self._cost.filled(rows, most), most) - decode_rows
+
     def check_integrity(self) -> None:
         """Raise EngineBug if the accounting is wrong; for tests."""
         if self.reserved_cells > self._facts.cells:
@@ -230,7 +247,11 @@ class Scheduler:
         taken = [sequence.seq_id for sequence in self.running]
         if sorted(taken + self._free_ids) != list(self._seq_ids):
             raise EngineBug("a seq_id has two owners, or none")
-        if any(one.computed > one.reserved_cells for one in self.running):
+        if any(one.computed > max(one.reserved_cells, one.known) for one in self.running):
             raise EngineBug("a sequence outgrew its reservation")
         if any(one.seq_id >= 0 for one in self.waiting):
             raise EngineBug("a waiting sequence has a seq_id")
+        if any(one.source is not None and one.source not in self.running for one in self._all()):
+            raise EngineBug("a sequence shares cells with one that has left")
+        if any(one.joins and one.source is None for one in self.running):
+            raise EngineBug("a sequence waits for nobody")

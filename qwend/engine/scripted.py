@@ -61,7 +61,15 @@ class ScriptedSampler:
 
     def sample(self, output: int) -> int:
         if self._answer is None:
-            self._answer = self._backend.answer_to(self._backend.last_batch.rows[output].seq_id)
+            self._answer = self._backend.keep_logits(output)
+        return self._next()
+
+    def sample_kept(self, logits: Any) -> int:
+        self._answer = logits
+        return self._next()
+
+    def _next(self) -> int:
+        assert self._answer is not None
         if self._said >= len(self._answer):
             if not self._ignore_eos and not self._backend.script.endless:
                 return IM_END
@@ -95,6 +103,7 @@ class ScriptedBackend:
             sequences=sequences,
             can_trim=can_trim,
             chatml=True,
+            outputs=sequences,
             chat_format=ChatFormat(True, thinks_by_default=True) if script.thinks else PLAIN,
             name="scripted",
             description={"build": "scripted", "threads": 0, "flash_attention": False},
@@ -136,6 +145,9 @@ class ScriptedBackend:
                 raise EngineBug(f"sequence {row.seq_id} has no position {row.position} to fill")
             self.cells[row.seq_id].append(row.token)
         self.last_batch = batch
+
+    def keep_logits(self, output: int) -> bytes:
+        return self.answer_to(self.last_batch.rows[output].seq_id)
 
     def open_sampler(self, params: SamplingParams, prompt: tuple[int, ...]) -> ScriptedSampler:
         return ScriptedSampler(self, params)

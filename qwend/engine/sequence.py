@@ -1,11 +1,12 @@
 """One request on its way through the model: where it stands and what it has produced.
 
-Owned by the scheduler's thread. State moves in one direction only:
+Owned by the scheduler's thread. Its states:
 
     WAITING -> PREFILL -> DECODE -> FINISHED      (any state -> FINISHED by cancel or failure)
+       ^---------------------'                    (preempted: what it had is computed or restored)
 
-Positions: tokens [0, computed) are in the cells; `next_token` is the token at position
-`computed` once the prompt is through.
+Positions: tokens [0, computed) are in the cells, and [0, known) are known: the prompt and the
+answer so far. In DECODE exactly the last known token is not computed yet.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from statistics import median
+from typing import Any
 
 from qwend.engine.backend import Sampler
 from qwend.engine.detokenizer import Detokenizer
+from qwend.engine.drafting import Drafter
 from qwend.engine.events import Finished
 from qwend.engine.reasoning import ReasoningSplitter
 from qwend.engine.request import EngineRequest, Kind
@@ -62,6 +65,14 @@ class Sequence:
     answer: list[int] = field(default_factory=list)
     sampler: Sampler | None = None
     finish_reason: str = ""
+    drafter: Drafter | None = None
+    opening: Any = None  # logits of the last prompt token, where they are known already
+    checkpoint: int = 0  # keep a copy of the cells when so many tokens are computed; 0: none
+    # With whom it has the first `shared` cells in common; see cell_sharing.py. While it `joins`,
+    # the source is still computing them and the sequence waits.
+    source: Sequence | None = None
+    shared: int = 0
+    joins: bool = False
     detokenizer: Detokenizer = field(default_factory=Detokenizer)
     stop: StopMatcher = field(init=False)
     reasoning: ReasoningSplitter | None = None  # None: all text is content
@@ -80,20 +91,29 @@ class Sequence:
         return self.request.id
 
     @property
+    def known(self) -> int:
+        """Tokens there are: the prompt's and the answer's so far."""
+        return len(self.prompt) + len(self.answer)
+
+    @property
     def reserved_cells(self) -> int:
         """Cells this sequence can come to need: the last token of an answer is never computed."""
         return len(self.prompt) + max(0, self.max_tokens - 1)
 
     @property
     def remaining_prefill(self) -> int:
-        return max(0, len(self.prompt) - self.computed)
+        """Known tokens that are not computed; after a preemption some are of the answer."""
+        over = self.state in (State.DECODE, State.FINISHED)
+        return 0 if over else self.known - self.computed
 
     @property
     def ready_prefill(self) -> int:
-        """Prompt tokens that may be computed now: the last one brings the answer's first token,
-        and that needs credit."""
-        if self.state is not State.PREFILL:
+        """Tokens that may be computed now: the last one brings a token of the answer, and that
+        needs credit."""
+        if self.state is not State.PREFILL or self.joins:
             return 0
+        if self.computed < self.checkpoint:
+            return self.checkpoint - self.computed
         withheld = 1 if self.wants_answer and self.credit <= 0 else 0
         return max(0, self.remaining_prefill - withheld)
 
@@ -115,6 +135,11 @@ class Sequence:
     def ready_to_decode(self) -> bool:
         """May be given a decode row: it has a token to go on from, and leave to produce one."""
         return self.state is State.DECODE and self.credit > 0
+
+    @property
+    def wants_logits(self) -> bool:
+        """Of its last known token."""
+        return self.wants_answer or self.request.partial
 
     def token_at(self, position: int) -> int:
         prompt = self.prompt

@@ -46,10 +46,10 @@ def waiting(
 
 def step(scheduler: Scheduler, backend: RecordingBackend) -> Batch | None:
     """Schedule, decode, commit; each sampled sequence gets token 7."""
-    batch = scheduler.schedule()
+    batch = scheduler.schedule(0.0)
     if batch is not None:
         backend.decode(batch)
-        for sequence in scheduler.commit(batch):
+        for sequence, _ in scheduler.commit(batch):
             sequence.answer.append(7)
     return batch
 
@@ -75,7 +75,9 @@ def test_a_request_is_admitted_when_its_longest_answer_fits() -> None:
     backend = RecordingBackend(cells=100, sequences=4)
     scheduler = scheduler_over(backend)
     # An answer's last token is never computed: 40 + 11 - 1 cells each.
-    first, second, third = (waiting(scheduler, LONG[:40], max_tokens=11) for _ in range(3))
+    first, second, third = (
+        waiting(scheduler, LONG[:40], max_tokens=11, uid=uid) for uid in (1, 2, 3)
+    )
     assert scheduler.admit(0.0) == [first, second]
     assert scheduler.reserved_cells == 100
     assert list(scheduler.waiting) == [third]
@@ -122,13 +124,13 @@ def test_it_is_idle_when_the_head_of_the_queue_waits_for_paused_sequences() -> N
     paused.credit = 0
     waiting(scheduler, [1])
     assert scheduler.admit(0.0) == []
-    assert scheduler.schedule() is None
-    assert scheduler.idle
+    assert scheduler.schedule(0.0) is None
+    assert scheduler.idle(0.0)
     paused.credit = 1
-    assert not scheduler.idle
+    assert not scheduler.idle(0.0)
     paused.credit = 0
     scheduler.remove(paused, keep_prefix=False)
-    assert not scheduler.idle
+    assert not scheduler.idle(0.0)
 
 
 # The rows of a step
@@ -217,10 +219,10 @@ def test_a_sequence_without_credit_gets_no_row_until_it_has_some() -> None:
     scheduler = scheduler_over(backend)
     stream = running(scheduler, backend, credit=1)
     stream.credit = 0
-    assert scheduler.schedule() is None
-    assert scheduler.idle
+    assert scheduler.schedule(0.0) is None
+    assert scheduler.idle(0.0)
     stream.credit = 3
-    assert not scheduler.idle
+    assert not scheduler.idle(0.0)
     assert len(rows_of(step(scheduler, backend), stream)) == 1
 
 
@@ -229,14 +231,14 @@ def test_a_prompt_without_credit_is_prefilled_up_to_its_last_token() -> None:
     scheduler = scheduler_over(backend)
     prompt = waiting(scheduler, LONG, credit=0)
     scheduler.admit(0.0)
-    assert not scheduler.idle
+    assert not scheduler.idle(0.0)
     batch = step(scheduler, backend)
     assert batch is not None
     assert (len(batch), batch.sampled_rows) == (99, ())
-    assert scheduler.idle
-    assert scheduler.schedule() is None
+    assert scheduler.idle(0.0)
+    assert scheduler.schedule(0.0) is None
     prompt.credit = 1
-    assert not scheduler.idle
+    assert not scheduler.idle(0.0)
     batch = step(scheduler, backend)
     assert batch is not None
     assert batch.sampled_rows == (0,)
@@ -265,7 +267,7 @@ def test_cancel_during_prefill_frees_its_cells_and_its_id() -> None:
     scheduler.remove(prompt, keep_prefix=True)
     assert backend.used_cells == 0
     assert (prompt.state, prompt.seq_id) == (State.FINISHED, -1)
-    assert scheduler.idle
+    assert scheduler.idle(0.0)
     next_one = waiting(scheduler, LONG)
     assert scheduler.admit(0.0) == [next_one]
 
@@ -276,7 +278,7 @@ def test_a_waiting_request_leaves_without_having_had_anything() -> None:
     running(scheduler, backend)
     second = waiting(scheduler, LONG)
     scheduler.remove(second, keep_prefix=True)
-    assert not scheduler.waiting
+    assert len(scheduler.waiting) == 0
     assert backend.saved == 0
 
 
@@ -288,6 +290,9 @@ def test_a_sampler_is_closed_when_its_sequence_leaves() -> None:
 
     class Sampler:
         def sample(self, output: int) -> int:
+            return 7
+
+        def sample_kept(self, logits: object) -> int:
             return 7
 
         def close(self) -> None:
@@ -360,14 +365,20 @@ def test_a_running_sequence_shares_nothing_with_another_uid(owner: int, asker: i
     assert other.cached == 0
 
 
-def test_only_what_is_computed_already_is_shared() -> None:
+def test_who_needs_a_prefix_that_is_being_computed_waits_for_it_and_joins() -> None:
     backend = RecordingBackend(batch_rows=20)
     scheduler = scheduler_over(backend)
     first = admitted(scheduler, LONG)
     step(scheduler, backend)
-    second = admitted(scheduler, LONG)
-    assert first.computed == 20
-    assert second.cached == 20
+    second = admitted(scheduler, (*LONG[:70], 250))
+    for _ in range(3):
+        step(scheduler, backend)
+        assert (second.computed, second.cached) == (0, 0)
+    assert first.computed == 80
+    step(scheduler, backend)
+    assert (second.cached, second.computed) == (70, 71)
+    assert backend.shared == [(first.seq_id, second.seq_id, 70)]
+    scheduler.check_integrity()
 
 
 def test_the_last_token_of_an_equal_prompt_is_computed_again() -> None:
@@ -451,4 +462,4 @@ def test_a_prefill_that_is_all_there_already_takes_no_row() -> None:
     again = waiting(scheduler, LONG, kind=Kind.PREFILL)
     scheduler.admit(0.0)
     assert (again.cached, again.remaining_prefill) == (100, 0)
-    assert scheduler.schedule() is None
+    assert scheduler.schedule(0.0) is None

@@ -13,6 +13,7 @@ from typing import Any
 
 import llama_cpp
 import numpy as np
+import numpy.typing as npt
 
 from qwend.engine.backend import DecodeFailed, ModelFacts
 from qwend.engine.batch import Batch
@@ -110,6 +111,12 @@ class LlamaBackend:
         if code != 0:
             raise _decode_failure(code, len(rows))
 
+    def keep_logits(self, output: int) -> npt.NDArray[np.float32]:
+        pointer = llama_cpp.llama_get_logits_ith(self._context, output)
+        if not pointer:
+            raise EngineBug(f"row {output} of the last batch has no logits")
+        return np.ctypeslib.as_array(pointer, (self._facts.vocab_size,)).copy()
+
     def open_sampler(self, params: SamplingParams, prompt: tuple[int, ...]) -> LlamaSampler:
         # Found only when asked for: looking at all 151,936 tokens takes 0.1 s, once.
         forbidden = self._end_tokens if params.ignore_eos else ()
@@ -199,6 +206,7 @@ class LlamaBackend:
             # llama.cpp cuts a batch to the context, and ends the process on a larger one.
             batch_rows=llama_cpp.llama_n_ubatch(self._context),
             sequences=settings.max_sequences,
+            outputs=most_outputs(settings),
             can_trim=not recurrent,
             chatml=None not in map(self._one_token, ("<|im_start|>", "<|im_end|>")),
             chat_format=chat_format(

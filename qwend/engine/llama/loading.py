@@ -14,6 +14,7 @@ from typing import Any
 
 import llama_cpp
 
+from qwend.engine.drafting import MOST_DRAFTS
 from qwend.engine.settings import EngineStart
 from qwend.errors import ModelError
 
@@ -119,8 +120,9 @@ def repacking_is_safe(system_info: bytes) -> bool:
 
 def most_outputs(settings: EngineStart) -> int:
     """Rows of one step that may want logits: llama.cpp ends the process on more."""
-    # Each sequence is sampled at one row of a step; the buffers for more are 0.6 MB a row.
-    return settings.max_sequences
+    # Each sequence is sampled at one row of a step, and draft tokens at one each; the buffers for
+    # more are 0.6 MB a row.
+    return max(settings.max_sequences, 1 + MOST_DRAFTS)
 
 
 def _reporter(progress: Callable[[float], None]) -> Callable[[float, Any], bool]:

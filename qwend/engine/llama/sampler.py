@@ -62,8 +62,14 @@ class LlamaSampler:
         pointer = llama_cpp.llama_get_logits_ith(self._context, output)
         if not pointer:
             raise EngineBug(f"row {output} of the last batch has no logits")
-        logits: _Logits = np.ctypeslib.as_array(pointer, (self._vocab_size,))
-        # In place: the row is ours until the next decode overwrites it.
+        # Changed in place: the row is ours until the next decode overwrites it.
+        return self._choose(np.ctypeslib.as_array(pointer, (self._vocab_size,)))
+
+    def sample_kept(self, logits: _Logits) -> int:
+        """The same from a row of logits that the backend has kept, and that serves once."""
+        return self._choose(logits)
+
+    def _choose(self, logits: _Logits) -> int:
         if self._biased.size:
             np.add.at(logits, self._biased, self._bias)
         token = int(logits.argmax()) if self._chain is None else self._sample_chain(logits)

@@ -226,7 +226,7 @@ def test_a_part_of_a_recurrent_state_cannot_be_shared(hybrid: LlamaBackend, coun
 def test_more_rows_with_logits_than_there_are_buffers_for_is_our_bug_and_not_an_abort(
     backend: LlamaBackend,
 ) -> None:
-    rows = [Row(1, at, seq, True) for seq in range(4) for at in range(2)]
-    with pytest.raises(EngineBug, match="8 rows with logits; 4 is the most"):
+    rows = [Row(1, at, seq, True) for seq in range(3) for at in range(3)]
+    with pytest.raises(EngineBug, match="9 rows with logits; 8 is the most"):
         backend.decode(Batch(tuple(rows)))
     feed(backend, 0, TEXT)

@@ -1,0 +1,56 @@
+"""From a request to a sequence that may wait for its turn, or an error that says why it may not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from qwend.engine.backend import Backend
+from qwend.engine.events import Finished
+from qwend.engine.prompt import prompt_tokens, reasoning_splitter
+from qwend.engine.request import EngineRequest, Kind
+from qwend.engine.sequence import Sequence, Times
+from qwend.errors import RequestError
+
+
+def new_sequence(request: EngineRequest, prompt: list[int], backend: Backend) -> Sequence:
+    """Raises: RequestError if the prompt is empty or leaves no room for an answer."""
+    facts = backend.facts
+    limit = min(facts.cells, facts.train_context)
+    room = limit - len(prompt)
+    if not prompt:
+        raise RequestError("the prompt is empty: give at least one token of text")
+    if room < (1 if request.kind is not Kind.PREFILL else 0):
+        raise RequestError(
+            f"the prompt is {len(prompt)} tokens and the context holds {limit}, of which at "
+            "least one must be left for the answer: shorten the prompt, or raise "
+            "`context` under [model] if the model allows it",
+            code="context_exceeded",
+        )
+    return Sequence(
+        request=request,
+        prompt=tuple(prompt),
+        max_tokens=0 if request.kind is Kind.PREFILL else min(request.max_tokens, room),
+        times=Times(request.received_s),
+        credit=request.credit,
+        reasoning=reasoning_splitter(request, facts),
+        checkpoint=_checkpoint(request, prompt, backend),
+    )
+
+
+def tokenized(request: EngineRequest, tokens: list[int]) -> Finished:
+    """The answer to a request that wanted nothing but token ids."""
+    sequence = Sequence(request, (), 0, Times(request.received_s), credit=0)
+    sequence.finish_reason = "tokenized"
+    return sequence.finished_event(tokens)
+
+
+def _checkpoint(request: EngineRequest, prompt: list[int], backend: Backend) -> int:
+    """Where a copy of the cells is worth keeping for the next turn, in tokens; 0: nowhere.
+
+    Memory that can be cut back needs none. Recurrent memory cannot, and a conversation's next
+    prompt rarely goes on exactly where the last answer ended: its reasoning is left out.
+    """
+    if backend.facts.can_trim or request.kind is not Kind.CHAT:
+        return 0
+    asked = prompt_tokens(replace(request, kind=Kind.PREFILL, partial=False), backend)
+    return len(asked) if prompt[: len(asked)] == asked and len(asked) < len(prompt) else 0
