@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,6 @@ from ..llama_build import llama_program
 from ..llama_source import llama_version
 from ..machine import this_machine
 from .llama_server import SHIPPED, TUNED
-from .qwend_server import QWEND
 from .runner import Outcome, Plan, run_scenario
 from .scenario import Scenario
 from .scenarios.catalogue import LETTERS, SCENARIOS
@@ -50,16 +50,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--patience", type=float, default=30.0, metavar="S", help="wait so long for a quiet machine"
     )
     parser.add_argument("--plots", type=Path, metavar="DIR", help="draw the plots here, as SVG")
+    parser.add_argument(
+        "--redraw", type=Path, metavar="FILE", help="measure nothing: plots from a former --json"
+    )
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Measure and print; returns what --json writes."""
+    if options.redraw is not None:
+        return _redrawn(options.redraw, options.plots or Path())
     setup = _setup(options)
     plan = Plan(
         turns=options.rounds,
         attempts=max(options.rounds, options.attempts or 2 * options.rounds),
         patience_s=options.patience,
-        sides=_sides(setup),
+        peers=_peers(setup),
     )
     chosen = [each for each in SCENARIOS if not options.only or each.letter in options.only]
     outcomes: list[Outcome] = []
@@ -73,6 +78,15 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
         draw_all(result, options.plots)
     return result
+
+
+def _redrawn(result: Path, directory: Path) -> dict[str, Any]:
+    from .plots import draw_all
+
+    read: dict[str, Any] = json.loads(result.read_text())
+    for file in draw_all(read, directory):
+        print(file)
+    return read
 
 
 async def _run_all(
@@ -93,17 +107,17 @@ def _setup(options: argparse.Namespace) -> Setup:
     )
 
 
-def _sides(setup: Setup) -> list[str]:
+def _peers(setup: Setup) -> list[str]:
     """Both variants of the peer where there is memory for three servers at once."""
     if setup.peer is None:
-        return [QWEND]
+        return []
     room = psutil.virtual_memory().available / setup.model.stat().st_size
     if room < ROOM_FOR_TWO:
         print("beware: there is little memory for two servers side by side")
     if room < ROOM_FOR_ALL:
         print("llama-server only as shipped: there is no memory for a tuned one beside it")
-        return [QWEND, SHIPPED]
-    return [QWEND, SHIPPED, TUNED]
+        return [SHIPPED]
+    return [SHIPPED, TUNED]
 
 
 def _result(setup: Setup, plan: Plan, outcomes: list[Outcome]) -> dict[str, Any]:
@@ -118,7 +132,7 @@ def _result(setup: Setup, plan: Plan, outcomes: list[Outcome]) -> dict[str, Any]
             "context": setup.context,
             "turns": plan.turns,
             "attempts": plan.attempts,
-            "sides": list(plan.sides),
+            "peers": list(plan.peers),
         },
         "rows": [
             {
@@ -138,6 +152,7 @@ def _result(setup: Setup, plan: Plan, outcomes: list[Outcome]) -> dict[str, Any]
             for outcome in outcomes
             for verdict in outcome.verdicts
         ],
+        "step_ms": {name: costs for outcome in outcomes for name, costs in outcome.step_ms.items()},
         "scenarios": [outcome.as_map() for outcome in outcomes],
     }
 

@@ -7,7 +7,6 @@ Rule 2: the same result gives the same file: no date, no random ids.
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -34,11 +33,6 @@ def draw_all(result: Mapping[str, Any], directory: Path) -> list[Path]:
             drawn.append(directory / f"{name}.svg")
             figure.savefig(drawn[-1], metadata={"Date": None})
     return drawn
-
-
-def draw_file(result: Path, directory: Path) -> list[Path]:
-    """The same from a file that `--json` wrote."""
-    return draw_all(json.loads(result.read_text()), directory)
 
 
 def gaps(arrivals_s: Sequence[float]) -> Points:

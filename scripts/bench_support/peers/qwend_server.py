@@ -22,8 +22,8 @@ from .workload import SAMPLER
 
 QWEND = "qwend"
 TAP = "bench_support.tapped_daemon"
-# Of `prefill`: the text goes on, so nothing that closes it is part of what is computed.
-OPEN_ENDED = "close_turn"
+# Of `prefill`: the last message is still being written.
+PARTIAL = "partial"
 
 
 class QwendServer(Server):
@@ -73,6 +73,13 @@ class QwendServer(Server):
         except ClientError:
             return False
 
+    async def takes_requests(self) -> bool:
+        try:
+            async with AsyncClient(self.socket):
+                return True
+        except ClientError:
+            return False
+
     async def status(self) -> Mapping[str, Any]:
         async with AsyncClient(self.socket) as client:
             return await client.status()
@@ -103,7 +110,7 @@ class QwendServer(Server):
     async def type_ahead(self, system: str, text: str) -> None:
         """Have computed what a message begins with; `can_type_ahead` says whether it can."""
         async with AsyncClient(self.socket) as client:
-            options: dict[str, Any] = {OPEN_ENDED: True}
+            options: dict[str, Any] = {PARTIAL: True}
             await client.prefill(conversation(system, text), **options)
 
     def production_times(self) -> list[tuple[int, int, float]]:
@@ -139,7 +146,7 @@ class QwendServer(Server):
 
 def can_type_ahead() -> bool:
     """Whether the client of this tree has it."""
-    return OPEN_ENDED in inspect.signature(AsyncClient.prefill).parameters
+    return PARTIAL in inspect.signature(AsyncClient.prefill).parameters
 
 
 def conversation(system: str, text: str) -> list[dict[str, str]]:

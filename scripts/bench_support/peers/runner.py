@@ -9,11 +9,14 @@ from __future__ import annotations
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..machine import QUIET_SHARE, Company
 from .cpu_quiet import wait_until_quiet
+from .llama_server import FLAGS as VARIANTS
+from .qwend_server import QwendServer
 from .scenario import Measured, Scenario
 from .server import Server, ServerFailed, Setup
 from .target import Source, Verdict, judge
@@ -24,13 +27,13 @@ from .workload import Workload
 class Plan:
     """turns: that count. attempts: at most, disturbed or not. patience_s: for a quiet machine.
 
-    sides: those that take part.
+    peers: the sides of llama-server that take part.
     """
 
     turns: int
     attempts: int
     patience_s: float
-    sides: Sequence[str]
+    peers: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +52,16 @@ class Part:
 
 @dataclass(slots=True)
 class Outcome:
-    """All of one scenario. note: why there are no figures, or fewer than planned."""
+    """All of one scenario. note: why there are no figures, or fewer than planned.
+
+    step_ms: name -> rows -> milliseconds, as qwend has calibrated itself.
+    """
 
     scenario: Scenario
     note: str = ""
     parts: list[Part] = field(default_factory=list)
     last: dict[Source, Sequence[float]] = field(default_factory=dict)
+    step_ms: dict[str, Any] = field(default_factory=dict)
 
     @property
     def values(self) -> dict[Source, list[float]]:
@@ -95,12 +102,17 @@ async def run_scenario(scenario: Scenario, setup: Setup, plan: Plan) -> Outcome:
     outcome = Outcome(scenario, scenario.unavailable())
     if outcome.note:
         return outcome
-    sides = [side for side in scenario.sides if side in plan.sides]
+    sides = [each for each in scenario.sides if each not in VARIANTS or each in plan.peers]
     servers: list[Server] = []
+    undo = ExitStack()
+    undo.push(scenario.undo)
     try:
         for side in sides:
             servers.append(scenario.server(side, setup))
+            undo.callback(servers[-1].close)
             await scenario.prepare(servers[-1])
+            if isinstance(servers[-1], QwendServer) and servers[-1].process is not None:
+                outcome.step_ms = calibrated((await servers[-1].status())["engine"])
             servers[-1].pause()
         await _turns(outcome, servers, plan)
         for server in servers:
@@ -111,8 +123,7 @@ async def run_scenario(scenario: Scenario, setup: Setup, plan: Plan) -> Outcome:
         outcome.note = f"failed: {error.what}"
         _say(str(error))
     finally:
-        for server in servers:
-            server.close()
+        undo.close()
     return outcome
 
 
@@ -128,8 +139,8 @@ async def _turns(outcome: Outcome, servers: Sequence[Server], plan: Plan) -> Non
             )
             _say(_line(outcome.scenario, turns[-1]))
     finally:
-        best = sorted(turns, key=_company)[: plan.turns]
-        outcome.parts = [part for parts in sorted(best, key=_turn) for part in parts]
+        best = least_disturbed(turns, plan.turns)
+        outcome.parts = [part for parts in best for part in parts]
     disturbed = sum(_company(parts) > QUIET_SHARE for parts in best)
     if disturbed:
         outcome.note = f"{disturbed} of {len(best)} turns disturbed"
@@ -148,6 +159,19 @@ async def _part(
     server.pause()
     idle = sum(each.cpu_s() for each in others) - idle
     return Part(turn, server.side, measured, share, idle)
+
+
+def least_disturbed(turns: Sequence[list[Part]], count: int) -> list[list[Part]]:
+    """`count` turns, in their order; a turn had as much company as its worst part."""
+    return sorted(sorted(turns, key=_company)[:count], key=_turn)
+
+
+def calibrated(engine: Mapping[str, Any]) -> dict[str, Any]:
+    """The tables of step costs in the status of an engine, by name; each maps rows to ms."""
+    found = engine.get("step_ms", {})
+    if any(isinstance(each, Mapping) for each in found.values()):
+        return {str(name): dict(costs) for name, costs in found.items()}
+    return {"a step": dict(found)} if found else {}
 
 
 def _company(parts: Sequence[Part]) -> float:

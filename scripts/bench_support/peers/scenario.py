@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -23,12 +24,18 @@ class Measured:
 
 
 class Scenario(ABC):
-    """letter: as the targets name it. tapped: qwend notes when each token was made."""
+    """letter: as the targets name it. tapped: qwend notes when each token was made.
+
+    undo: of what was done to the host; run when the servers have gone, whatever happened.
+    """
 
     letter: ClassVar[str]
     rows: ClassVar[Sequence[Row]]
     sides: ClassVar[Sequence[str]] = (QWEND, SHIPPED, TUNED)
     tapped: ClassVar[bool] = False
+
+    def __init__(self) -> None:
+        self.undo = ExitStack()
 
     def unavailable(self) -> str:
         """Why it cannot be measured here and now; empty if it can."""

@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +73,10 @@ class Server(ABC):
     @abstractmethod
     async def is_ready(self) -> bool: ...
 
+    async def takes_requests(self) -> bool:
+        """Whether it would answer a request that is sent now, if not at once."""
+        return await self.is_ready()
+
     @abstractmethod
     async def stream(
         self,
@@ -98,10 +102,14 @@ class Server(ABC):
         self.process = self._spawn()
 
     async def started(self) -> None:
-        """Start it and wait until it can answer. Raises: ServerFailed."""
+        """Start it and wait until it is ready. Raises: ServerFailed."""
         self.start()
+        await self.until(self.is_ready)
+
+    async def until(self, condition: Callable[[], Awaitable[bool]]) -> None:
+        """Raises: ServerFailed if the process ends, or START_TIMEOUT_S is over, before that."""
         begin = time.monotonic()
-        while not await self.is_ready():
+        while not await condition():
             self.check_alive()
             if time.monotonic() - begin > START_TIMEOUT_S:
                 raise self.failed(f"not ready after {START_TIMEOUT_S:.0f} s")
@@ -146,6 +154,14 @@ class Server(ABC):
     def processes(self) -> list[psutil.Process]:
         """All of them that are alive now, the first one first."""
         return _family(self.process.pid) if self.process is not None else []
+
+    def memory_files_bytes(self) -> int:
+        """What files in memory its home holds, such as a warm copy of the model."""
+        if self.home.parent != MEMORY_DISK:
+            return 0
+        return sum(
+            path.stat().st_blocks * 512 for path in self.home.rglob("*") if path.is_file()
+        )  # st_blocks is in units of 512 bytes, inode(7)
 
     def cpu_s(self) -> float:
         """CPU time that those alive have used, in seconds."""
