@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from qwend import __version__
 from qwend.cli.report import say_dim
 from qwend.client import Client
+
+if TYPE_CHECKING:
+    from qwend.client import AsyncClient
 
 # TimeoutStartSec of qwend.service: until then a connection to the socket, which systemd listens on
 # already, is answered once the model is loaded.
@@ -39,6 +42,13 @@ def connect(socket_path: str | None, *, patient: bool = False) -> Client:
         return Client(socket_path, timeout_s=PATIENCE_S, name=name)
     finally:
         notice.cancel()
+
+
+def connecting(socket_path: str | None) -> AsyncClient:
+    """Return a client for `async with`. Raises, then: as `connect`."""
+    from qwend.client.aio import AsyncClient  # with asyncio: 50 ms that few subcommands need
+
+    return AsyncClient(socket_path, name=f"qwenctl {__version__}")
 
 
 def socket_option(command: Command) -> Command:

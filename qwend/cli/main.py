@@ -25,6 +25,7 @@ COMMANDS = {
     "ask": ("qwend.cli.ask", "Ask one question and stream the answer."),
     "status": ("qwend.cli.status", "Show how the daemon is."),
     "ping": ("qwend.cli.ping", "See whether the daemon answers, and how fast."),
+    "bench": ("qwend.cli.bench.command", "Measure how fast the daemon is here."),
     "tokenize": ("qwend.cli.tokenize", "Show the token ids of a text."),
     "config": ("qwend.cli.config", "Check the configuration, or show all of it."),
     "version": ("qwend.cli.version", "Show the versions of qwenctl and of the daemon."),

@@ -114,7 +114,7 @@ def test_what_is_typed_is_computed_before_enter(daemon: RunningDaemon) -> None:
     _, answer, *figures = chat.shown[echoed:].replace("\r", "").split("\n")
     assert answer == "Why is the sky blue?"
     prompt, cached = re.findall(r"(\d+) in the prompt, (\d+) of", " ".join(figures))[0]
-    assert int(cached) == int(prompt) - 1
+    assert int(cached) >= int(prompt) - 1
 
 
 @pytest.mark.parametrize(("options", "is_there"), [([], True), (["--no-typeahead"], False)])
