@@ -12,10 +12,17 @@ import click
 from qwend.cli.answer import Screen, Waiting, ending, figures
 from qwend.cli.connection import connect, socket_option
 from qwend.cli.exits import Exit
-from qwend.cli.generation import chosen, common_options, further_options, think_option
+from qwend.cli.generation import (
+    background_option,
+    chosen,
+    common_options,
+    further_options,
+    think_option,
+)
 from qwend.cli.report import say_dim
 from qwend.cli.text_input import read_text
 from qwend.client import ChatMessage, Done, Progress, Token, TokenStream
+from qwend.wire import Priority
 
 
 @click.command("ask")
@@ -23,6 +30,7 @@ from qwend.client import ChatMessage, Done, Progress, Token, TokenStream
 @common_options
 @further_options
 @think_option
+@background_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
 @click.option("--no-stream", is_flag=True, help="Print the whole answer at its end.")
 @click.option("--timings", is_flag=True, help="Show times and token counts on stderr.")
@@ -31,6 +39,7 @@ def command(
     text: tuple[str, ...],
     system: str | None,
     thinking: bool | None,
+    priority: Priority | None,
     as_json: bool,
     no_stream: bool,
     timings: bool,
@@ -51,7 +60,8 @@ def command(
     screen = Screen(sys.stdout)
     with connect(socket_path, patient=True) as client:
         try:
-            with client.chat(messages, thinking=thinking, **chosen(**generation)) as stream:
+            options = chosen(**generation)
+            with client.chat(messages, thinking=thinking, priority=priority, **options) as stream:
                 done = _follow(stream, None if as_json or no_stream else screen)
         except KeyboardInterrupt:
             # Leaving the stream has told the daemon to stop.

@@ -54,6 +54,16 @@ def think_option(command: Command) -> Command:
     )(command)
 
 
+def background_option(command: Command) -> Command:
+    """--background."""
+    return click.option(
+        "--background",
+        "priority",
+        flag_value="background",
+        help="Let what other people and programs ask go first.",
+    )(command)
+
+
 def chosen(**options: Any) -> GenerationOptions:
     """Return the options that were given, by the client library's names."""
     given = {name: value for name, value in options.items() if value not in (None, ())}

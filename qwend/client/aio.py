@@ -24,6 +24,7 @@ from qwend.wire import (
     Complete,
     Done,
     Prefill,
+    Priority,
     StatusReply,
     Tokenize,
     Welcome,
@@ -52,23 +53,31 @@ class AsyncClient:
         messages: Conversation,
         *,
         thinking: bool | None = None,
+        priority: Priority | None = None,
         **generation: Unpack[GenerationOptions],
     ) -> AsyncTokenStream:
         """Ask for the next message of a conversation.
 
         thinking: whether the model is to reason before it answers; None: as the daemon has it.
+        priority: "background" lets others go first; None is "interactive".
         """
         chosen = options.generation(**generation)
         given = options.conversation(messages)
-        return await self._open(lambda id_: Chat(id_, given, chosen, thinking), chosen.credit)
+        return await self._open(
+            lambda id_: Chat(id_, given, chosen, thinking, priority), chosen.credit
+        )
 
     async def complete(
-        self, prompt: str | Sequence[int], **generation: Unpack[GenerationOptions]
+        self,
+        prompt: str | Sequence[int],
+        *,
+        priority: Priority | None = None,
+        **generation: Unpack[GenerationOptions],
     ) -> AsyncTokenStream:
         """Ask for the continuation of a text or of token ids, without a chat template."""
         chosen = options.generation(**generation)
         given = options.prompt(prompt)
-        return await self._open(lambda id_: Complete(id_, given, chosen), chosen.credit)
+        return await self._open(lambda id_: Complete(id_, given, chosen, priority), chosen.credit)
 
     async def prefill(
         self,
@@ -77,13 +86,15 @@ class AsyncClient:
         prompt: str | Sequence[int] | None = None,
         partial: bool = False,
         thinking: bool | None = None,
+        priority: Priority | None = None,
     ) -> Done:
         """Have the daemon compute and keep what a later request will begin with.
 
         partial: the last of `messages` is still being written. thinking: that of the chat to come.
+        priority: None is "interactive" with `partial`, else "background".
         """
         stream = await self.start_prefill(
-            messages, prompt=prompt, partial=partial, thinking=thinking
+            messages, prompt=prompt, partial=partial, thinking=thinking, priority=priority
         )
         return await stream.wait()
 
@@ -94,11 +105,12 @@ class AsyncClient:
         prompt: str | Sequence[int] | None = None,
         partial: bool = False,
         thinking: bool | None = None,
+        priority: Priority | None = None,
     ) -> AsyncTokenStream:
         """`prefill` without waiting for it: the stream has no token, and can be cancelled."""
         chat = None if messages is None else options.conversation(messages)
         text = None if prompt is None else options.prompt(prompt)
-        return await self._open(lambda id_: Prefill(id_, chat, text, partial, thinking))
+        return await self._open(lambda id_: Prefill(id_, chat, text, partial, thinking, priority))
 
     async def tokenize(self, text: str, *, special: bool = False) -> tuple[int, ...]:
         """Return the token ids of `text`; `special` reads control tokens in it as such."""

@@ -25,6 +25,7 @@ from qwend.wire import (
     Complete,
     Done,
     Prefill,
+    Priority,
     StatusReply,
     Tokenize,
     Welcome,
@@ -60,23 +61,29 @@ class Client:
         messages: Conversation,
         *,
         thinking: bool | None = None,
+        priority: Priority | None = None,
         **generation: Unpack[GenerationOptions],
     ) -> TokenStream:
         """Ask for the next message of a conversation.
 
         thinking: whether the model is to reason before it answers; None: as the daemon has it.
+        priority: "background" lets others go first; None is "interactive".
         """
         chosen = options.generation(**generation)
         given = options.conversation(messages)
-        return self._open(lambda id_: Chat(id_, given, chosen, thinking), chosen.credit)
+        return self._open(lambda id_: Chat(id_, given, chosen, thinking, priority), chosen.credit)
 
     def complete(
-        self, prompt: str | Sequence[int], **generation: Unpack[GenerationOptions]
+        self,
+        prompt: str | Sequence[int],
+        *,
+        priority: Priority | None = None,
+        **generation: Unpack[GenerationOptions],
     ) -> TokenStream:
         """Ask for the continuation of a text or of token ids, without a chat template."""
         chosen = options.generation(**generation)
         given = options.prompt(prompt)
-        return self._open(lambda id_: Complete(id_, given, chosen), chosen.credit)
+        return self._open(lambda id_: Complete(id_, given, chosen, priority), chosen.credit)
 
     def prefill(
         self,
@@ -85,12 +92,16 @@ class Client:
         prompt: str | Sequence[int] | None = None,
         partial: bool = False,
         thinking: bool | None = None,
+        priority: Priority | None = None,
     ) -> Done:
         """Have the daemon compute and keep what a later request will begin with.
 
         partial: the last of `messages` is still being written. thinking: that of the chat to come.
+        priority: None is "interactive" with `partial`, else "background".
         """
-        stream = self.start_prefill(messages, prompt=prompt, partial=partial, thinking=thinking)
+        stream = self.start_prefill(
+            messages, prompt=prompt, partial=partial, thinking=thinking, priority=priority
+        )
         return stream.wait()
 
     def start_prefill(
@@ -100,11 +111,12 @@ class Client:
         prompt: str | Sequence[int] | None = None,
         partial: bool = False,
         thinking: bool | None = None,
+        priority: Priority | None = None,
     ) -> TokenStream:
         """`prefill` without waiting for it: the stream has no token, and can be cancelled."""
         chat = None if messages is None else options.conversation(messages)
         text = None if prompt is None else options.prompt(prompt)
-        return self._open(lambda id_: Prefill(id_, chat, text, partial, thinking))
+        return self._open(lambda id_: Prefill(id_, chat, text, partial, thinking, priority))
 
     def tokenize(self, text: str, *, special: bool = False) -> tuple[int, ...]:
         """Return the token ids of `text`; `special` reads control tokens in it as such."""

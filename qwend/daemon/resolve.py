@@ -10,7 +10,14 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from qwend.config import ChatConfig, SamplingConfig
-from qwend.engine.request import ChatTurn, EngineRequest, Kind, SamplingParams, Thinking
+from qwend.engine.request import (
+    ChatTurn,
+    EngineRequest,
+    Kind,
+    Priority,
+    SamplingParams,
+    Thinking,
+)
 from qwend.wire.generation import DAEMON_DEFAULTS, Generation
 from qwend.wire.prompt import ChatMessage
 from qwend.wire.requests import Chat, Complete, Prefill, Tokenize
@@ -47,6 +54,7 @@ class Resolver:
             max_tokens=_or(generation.max_tokens, self._sampling.max_tokens),
             stop=generation.stop or (),
             thinking=self._thinks(message),
+            priority=_priority(message),
             credit=credit,
             sampling=self._params(generation),
         )
@@ -90,6 +98,16 @@ class Resolver:
             logit_bias=generation.logit_bias or (),
             ignore_eos=bool(generation.ignore_eos),
         )
+
+
+def _priority(message: Submitted) -> Priority:
+    """Somebody waits for an answer, and for what they are typing; for other prefills nobody."""
+    if isinstance(message, Tokenize):
+        return Priority.INTERACTIVE
+    if message.priority is not None:
+        return Priority(message.priority)
+    ahead = isinstance(message, Prefill) and not message.partial
+    return Priority.BACKGROUND if ahead else Priority.INTERACTIVE
 
 
 def _or(given: Value | None, default: Value) -> Value:

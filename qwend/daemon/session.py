@@ -44,7 +44,16 @@ from qwend.wire.states import Side, State
 log = logging.getLogger(__name__)
 
 # What this daemon can do besides the messages themselves. Later features announce themselves here.
-CAPABILITIES = ("chat", "complete", "prefill", "partial", "tokenize", "credit", "reasoning")
+CAPABILITIES = (
+    "chat",
+    "complete",
+    "prefill",
+    "partial",
+    "tokenize",
+    "credit",
+    "reasoning",
+    "priority",
+)
 
 # Messages of one client that are handled before the others have their turn. One read can bring
 # 17,000 requests for status at 0.3 ms each; 16 of them hold a stream up for 5 ms.

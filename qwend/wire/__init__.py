@@ -11,6 +11,7 @@ from qwend.wire.generation import Generation
 from qwend.wire.limits import PROTOCOL
 from qwend.wire.messages import DaemonMessage, parse_client, parse_daemon
 from qwend.wire.notices import Error, GoAway, Pong, StatusReply
+from qwend.wire.priority import Priority
 from qwend.wire.prompt import ChatMessage, Prompt, Role
 from qwend.wire.replies import Accepted, Done, FinishReason, Progress, Stage, Token, Welcome
 from qwend.wire.requests import (
@@ -54,6 +55,7 @@ __all__ = [
     "Ping",
     "Pong",
     "Prefill",
+    "Priority",
     "Progress",
     "Prompt",
     "ProtocolFailure",

@@ -12,6 +12,7 @@ from typing import ClassVar, get_args
 from qwend.wire import limits
 from qwend.wire.fields import Fields
 from qwend.wire.generation import DAEMON_DEFAULTS, Generation, read_generation
+from qwend.wire.priority import Priority, priority_field, read_priority
 from qwend.wire.prompt import (
     ChatMessage,
     Prompt,
@@ -59,18 +60,24 @@ class Chat:
     generation: Generation = DAEMON_DEFAULTS
     thinking: bool | None = None
     """Whether the model is to reason before it answers; None leaves it to the daemon."""
+    priority: Priority | None = None
+    """Background makes room for others; None is interactive, but for most of `prefill`."""
 
     def to_map(self) -> dict[str, object]:
         fields: dict[str, object] = {"op": self.op, "id": self.id}
         fields["messages"] = messages_field(self.messages)
         if self.thinking is not None:
             fields["thinking"] = self.thinking
-        return {**fields, **self.generation.to_fields()}
+        return {**fields, **priority_field(self.priority), **self.generation.to_fields()}
 
     @classmethod
     def read(cls, source: Fields) -> Chat:
         return cls(
-            read_id(source), read_messages(source), read_generation(source), read_thinking(source)
+            read_id(source),
+            read_messages(source),
+            read_generation(source),
+            read_thinking(source),
+            read_priority(source),
         )
 
 
@@ -80,14 +87,18 @@ class Complete:
     id: int
     prompt: Prompt
     generation: Generation = DAEMON_DEFAULTS
+    priority: Priority | None = None
 
     def to_map(self) -> dict[str, object]:
-        prompt = prompt_field(self.prompt)
-        return {"op": self.op, "id": self.id, "prompt": prompt, **self.generation.to_fields()}
+        fields: dict[str, object] = {"op": self.op, "id": self.id}
+        fields["prompt"] = prompt_field(self.prompt)
+        return {**fields, **priority_field(self.priority), **self.generation.to_fields()}
 
     @classmethod
     def read(cls, source: Fields) -> Complete:
-        return cls(read_id(source), read_prompt(source), read_generation(source))
+        return cls(
+            read_id(source), read_prompt(source), read_generation(source), read_priority(source)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +113,8 @@ class Prefill:
     """The last message may go on: what follows is a chat with it, or a prefill with more of it."""
     thinking: bool | None = None
     """That of the chat which follows: it decides how the answer is opened."""
+    priority: Priority | None = None
+    """None: interactive if `partial`, for a person is typing, else background."""
 
     def to_map(self) -> dict[str, object]:
         fields: dict[str, object] = {"op": self.op, "id": self.id}
@@ -113,7 +126,7 @@ class Prefill:
             fields["partial"] = True
         if self.thinking is not None:
             fields["thinking"] = self.thinking
-        return fields
+        return {**fields, **priority_field(self.priority)}
 
     @classmethod
     def read(cls, source: Fields) -> Prefill:
@@ -122,13 +135,14 @@ class Prefill:
             raise source.fault("invalid_message", "prefill needs either 'messages' or 'prompt'")
         partial = source.boolean("partial") if source.has("partial") else False
         thinking = read_thinking(source)
+        priority = read_priority(source)
         if source.has("messages"):
-            return cls(request_id, read_messages(source), None, partial, thinking)
+            return cls(request_id, read_messages(source), None, partial, thinking, priority)
         if partial:
             raise source.fault("invalid_message", "prefill.partial needs 'messages'")
         if thinking is not None:
             raise source.fault("invalid_message", "prefill.thinking needs 'messages'")
-        return cls(request_id, prompt=read_prompt(source))
+        return cls(request_id, prompt=read_prompt(source), priority=priority)
 
 
 @dataclass(frozen=True, slots=True)

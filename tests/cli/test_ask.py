@@ -6,12 +6,15 @@ import signal
 import socket
 import subprocess
 import tempfile
+from pathlib import Path
 
 import pytest
 
 from qwend.cli.exits import Exit
+from qwend.wire import Chat
 from tests.cli.qwenctl import QWENCTL, qwenctl
 from tests.cli.terminal import terminal
+from tests.client.fake_daemon import Talk, fake_daemon
 from tests.support.daemon import RunningDaemon, running_daemon, wait_until
 
 
@@ -243,3 +246,17 @@ def test_a_terminal_shows_reasoning_dimmed_above_the_answer(thinker: RunningDaem
     assert "Hm.\r\n\r\nYes\r\n" in screen.shown
     assert b"\x1b[2m" in screen.raw
     assert b"\x1b[2mY" not in screen.raw
+
+
+@pytest.mark.parametrize(("options", "priority"), [((), None), (("--background",), "background")])
+def test_only_in_the_background_others_go_first(
+    tmp_path: Path, options: tuple[str, ...], priority: str | None
+) -> None:
+    def script(talk: Talk) -> None:
+        talk.greet()
+        assert talk.expect(Chat).priority == priority
+        talk.answer(0, "yes")
+        talk.finish(0)
+
+    with fake_daemon(tmp_path / "s", script) as path:
+        assert qwenctl("ask", *options, "x", socket=path).stdout == "yes\n"

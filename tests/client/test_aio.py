@@ -73,6 +73,27 @@ def test_a_prefill_of_a_message_being_written_can_be_given_up(socket_path: Path)
         asyncio.run(run(path))
 
 
+def test_a_priority_is_sent_as_it_is_given_and_else_left_to_the_daemon(socket_path: Path) -> None:
+    def script(talk: Talk) -> None:
+        talk.greet()
+        for priority in ("background", None):
+            assert talk.expect(Chat).priority == priority
+            assert talk.expect(Complete).priority == priority
+            assert talk.expect(Prefill).priority == priority
+
+    async def run(path: Path) -> None:
+        async with AsyncClient(path) as client:
+            await client.chat("x", priority="background")
+            await client.complete("x", priority="background")
+            await client.start_prefill("x", priority="background")
+            await client.chat("x")
+            await client.complete("x")
+            await client.start_prefill("x")
+
+    with fake_daemon(socket_path, script) as path:
+        asyncio.run(run(path))
+
+
 def test_every_other_question_is_answered(socket_path: Path) -> None:
     def script(talk: Talk) -> None:
         talk.greet()

@@ -221,6 +221,23 @@ def test_reasoning_is_asked_for_and_read_apart_from_the_text(socket_path: Path) 
         client.prefill("x", thinking=False)
 
 
+def test_a_priority_is_sent_as_it_is_given_and_else_left_to_the_daemon(socket_path: Path) -> None:
+    def script(talk: Talk) -> None:
+        talk.greet()
+        for priority in ("background", None):
+            assert talk.expect(Chat).priority == priority
+            assert talk.expect(Complete).priority == priority
+            assert talk.expect(Prefill).priority == priority
+
+    with fake_daemon(socket_path, script) as path, Client(path) as client:
+        client.chat("x", priority="background")
+        client.complete("x", priority="background")
+        client.start_prefill("x", priority="background")
+        client.chat("x")
+        client.complete("x")
+        client.start_prefill("x")
+
+
 def test_a_value_the_daemon_would_refuse_is_refused_before_it_is_sent(socket_path: Path) -> None:
     def script(talk: Talk) -> None:
         talk.greet()

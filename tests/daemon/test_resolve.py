@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from qwend.config import ChatConfig, SamplingConfig
 from qwend.daemon.resolve import Resolver, Submitted
-from qwend.engine.request import ChatTurn, EngineRequest, Kind, Thinking
+from qwend.engine.request import ChatTurn, EngineRequest, Kind, Priority, Thinking
 from qwend.wire.generation import Generation
 from qwend.wire.prompt import ChatMessage
 from qwend.wire.requests import Chat, Complete, Prefill, Tokenize
@@ -136,3 +137,25 @@ def test_a_chat_thinks_as_its_client_says_and_else_as_configured(
 ) -> None:
     for message in (Chat(1, ASKED, thinking=asked), Prefill(1, messages=ASKED, thinking=asked)):
         assert resolved(message, thinking=configured).thinking is wanted
+
+
+INTERACTIVE, BACKGROUND = Priority.INTERACTIVE, Priority.BACKGROUND
+
+
+@pytest.mark.parametrize(
+    ("message", "usual"),
+    [
+        (Chat(1, ASKED), INTERACTIVE),
+        (Complete(1, "hello"), INTERACTIVE),
+        (Prefill(1, messages=ASKED), BACKGROUND),
+        (Prefill(1, prompt="hello"), BACKGROUND),
+        # What a person is typing right now is as urgent as the chat that follows.
+        (Prefill(1, messages=ASKED, partial=True), INTERACTIVE),
+    ],
+)
+def test_only_what_is_prefilled_for_later_is_background_unless_told(
+    message: Chat | Complete | Prefill, usual: Priority
+) -> None:
+    assert resolved(message).priority is usual
+    assert resolved(replace(message, priority="interactive")).priority is INTERACTIVE
+    assert resolved(replace(message, priority="background")).priority is BACKGROUND

@@ -53,6 +53,9 @@ stops = texts.filter(lambda stop: 1 <= len(stop.encode()) <= limits.STOP_BYTES)
 bias = st.floats(-limits.LOGIT_BIAS_ABS_MAX, limits.LOGIT_BIAS_ABS_MAX)
 
 
+priorities = st.none() | st.sampled_from(["interactive", "background"])
+
+
 def maybe(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     return st.none() | strategy
 
@@ -75,16 +78,17 @@ generations = st.builds(
 )
 client_messages: st.SearchStrategy[ClientMessage] = st.one_of(
     st.builds(Hello, client=maybe(names), capabilities=capabilities),
-    st.builds(Chat, ids, conversations, generations, maybe(st.booleans())),
-    st.builds(Complete, ids, prompts, generations),
+    st.builds(Chat, ids, conversations, generations, maybe(st.booleans()), priorities),
+    st.builds(Complete, ids, prompts, generations, priorities),
     st.builds(
         Prefill,
         ids,
         messages=conversations,
         partial=st.booleans(),
         thinking=maybe(st.booleans()),
+        priority=priorities,
     ),
-    st.builds(Prefill, ids, prompt=prompts),
+    st.builds(Prefill, ids, prompt=prompts, priority=priorities),
     st.builds(Tokenize, ids, texts, st.booleans()),
     st.builds(Cancel, ids),
     st.builds(Credit, ids, st.integers(1, limits.COUNT_MAX)),

@@ -15,6 +15,7 @@ from qwend.wire import (
     Chat,
     ChatMessage,
     ClientMessage,
+    Complete,
     DaemonMessage,
     Done,
     Error,
@@ -298,3 +299,29 @@ def test_a_token_without_reasoning_is_written_as_ever() -> None:
     token = {"op": "token", "id": 1, "index": 0, "ids": [7], "text": "x"}
     assert parse_daemon(token).to_map() == token
     assert parse_daemon({**token, "reasoning": "hm"}) == Token(1, 0, (7,), "x", "hm")
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"op": "chat", "messages": [{"role": "user", "content": "x"}]},
+        {"op": "complete", "prompt": "x"},
+        {"op": "prefill", "messages": [{"role": "user", "content": "x"}]},
+        {"op": "prefill", "prompt": "x"},
+    ],
+    ids=lambda asked: " of ".join(asked),
+)
+def test_whatever_is_computed_may_say_how_urgent_it_is(asked: dict[str, Any]) -> None:
+    fields = {**asked, "id": 1}
+    for priority in ("interactive", "background"):
+        message = parse_client({**fields, "priority": priority})
+        assert isinstance(message, Chat | Complete | Prefill)
+        assert message.priority == priority
+    assert "priority" not in parse_client(fields).to_map()
+    assert fault({**fields, "priority": "urgent"}).code == "invalid_value"
+    assert fault({**fields, "priority": 1}).code == "invalid_message"
+
+
+def test_what_is_done_at_once_has_no_priority() -> None:
+    error = fault({"op": "tokenize", "id": 1, "text": "x", "priority": "background"})
+    assert "no field 'priority'" in str(error)
