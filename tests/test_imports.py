@@ -29,7 +29,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "engine": {"errors"},
     "engine.llama": {"errors", "engine"},
     "engine.snapshot_writer": {"errors", "engine"},
-    "engine.worker": {"errors", "engine", "engine.llama", "engine.snapshot_writer"},
+    "engine.hop_socket": {"errors", "engine"},
+    "engine.worker": {
+        "errors",
+        "engine",
+        "engine.llama",
+        "engine.snapshot_writer",
+        "engine.hop_socket",
+    },
     "client": {"version", "errors", "paths", "wire"},
     "cli": {"version", "errors", "paths", "config", "wire", "host", "models", "client"},
     "daemon": {"version", "errors", "paths", "config", "wire", "host", "models", "engine"},
@@ -72,7 +79,7 @@ def unit_of(module: str) -> str:
     inner = module.removeprefix("qwend").removeprefix(".")
     if not inner:
         return "version"
-    for unit in ("engine.llama", "engine.snapshot_writer", "engine.worker"):
+    for unit in ("engine.llama", "engine.snapshot_writer", "engine.hop_socket", "engine.worker"):
         if inner == unit or inner.startswith(unit + "."):
             return unit
     return inner.split(".")[0]

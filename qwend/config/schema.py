@@ -48,8 +48,9 @@ class EngineConfig:
     )
     threads: int = option(0, "0: by the machine", low=0, high=512)  # GGML_MAX_N_THREADS
     flash_attention: str = option(
-        "off", "quicker on GPUs, slower on most CPUs", choices=("on", "off", "auto")
+        "auto", "auto: whichever is measured to be quicker here", choices=("on", "off", "auto")
     )
+    speculation: bool = option(True, "guess tokens from the prompt, where that pays")
     kv_type: str = option(
         "f16", "precision of the KV cache; q8_0 needs flash attention", choices=("f16", "q8_0")
     )
@@ -134,6 +135,9 @@ class LimitsConfig:
 
 @dataclass(frozen=True, slots=True)
 class CacheConfig:
+    disk_mb: int = option(
+        256, "MiB of idle prefixes kept on disk over restarts; 0: none", low=0, high=2**20
+    )
     prefix_mb: int = option(256, "MiB of idle prefixes kept in memory; 0: none", low=0, high=2**20)
 
 

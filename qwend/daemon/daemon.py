@@ -179,7 +179,13 @@ class Daemon:
         )
 
     async def _start_engine(self, tuning: Tuning, undo: AsyncExitStack) -> None:
-        settings = engine_settings(self._config, self._model, tuning, self._world.script)
+        settings = engine_settings(
+            self._config,
+            self._model,
+            tuning,
+            self._world.script,
+            self._world.paths.state / "engine",
+        )
         self._supervisor = Supervisor(
             settings,
             self._start_process,

@@ -22,7 +22,7 @@ from qwend.engine.settings import EngineStart
 
 # How long an engine may take to end after it was asked to, before it is killed: it looks for
 # messages once a step, and no step is longer than a few seconds.
-STOP_TIMEOUT_S = 5.0
+STOP_TIMEOUT_S = 10.0
 
 
 class EngineProcess:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from qwend.config import Config
@@ -12,9 +13,16 @@ from qwend.engine.settings import EngineStart
 
 
 def engine_settings(
-    config: Config, model: HeldModel | None, tuning: Tuning, script: Mapping[str, Any]
+    config: Config,
+    model: HeldModel | None,
+    tuning: Tuning,
+    script: Mapping[str, Any],
+    kept: Path,
 ) -> EngineStart:
-    """script: settings of the scripted backend, used when that is configured."""
+    """script: settings of the scripted backend, used when that is configured.
+
+    kept: the directory for what the engine keeps over restarts.
+    """
     engine = config.engine
     return EngineStart(
         backend=engine.backend,
@@ -29,5 +37,9 @@ def engine_settings(
         kv_type=engine.kv_type,
         itl_budget_s=config.scheduler.itl_budget_ms / 1e3,
         prefix_bytes=config.cache.prefix_mb << 20,
+        speculation=engine.speculation,
+        fingerprint=model.fingerprint if model is not None else "",
+        kept_dir=str(kept) if model is not None else "",
+        disk_bytes=config.cache.disk_mb << 20,
         script=dict(script),
     )

@@ -17,7 +17,7 @@ from qwend.errors import HostError
 from qwend.host.root import HostRoot
 from qwend.host.space import free_for_copy
 from qwend.host.warm_copy import make_warm_copy
-from qwend.models import GgufFacts, ModelFile, check_gguf, open_model, resolve_model
+from qwend.models import GgufFacts, ModelFile, check_gguf, fingerprint, open_model, resolve_model
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,7 @@ class HeldModel:
     """fd: open for as long as the daemon lives, shared with every engine it starts.
 
     sha256: of the whole file; empty where it runs from the disk without having been read.
+    fingerprint: tells its weights from others, by samples of the file.
     """
 
     file: ModelFile
@@ -33,6 +34,7 @@ class HeldModel:
     sha256: str
     warm: bool
     facts: GgufFacts
+    fingerprint: str
 
     @property
     def engine_path(self) -> str:
@@ -78,4 +80,4 @@ def hold_model(
     facts = check_gguf(
         fd, size, path=str(file.path), allow_any_architecture=config.allow_any_architecture
     )
-    return HeldModel(file, fd, size, sha256, warm, facts)
+    return HeldModel(file, fd, size, sha256, warm, facts, fingerprint(fd, size))

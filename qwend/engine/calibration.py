@@ -29,8 +29,12 @@ LATER_STEPS = ((3, 1), (4, 4), (8, 1), (2, 1), (8, 8), (2, 2), (128, 1))
 # Prefill gains from every thread where decode waits for the memory: fewer threads than planned
 # must be so much quicker for one row. On SMT siblings or small cores they are by 20 % and more.
 FEWER_ARE_QUICKER = 0.9
-# A kept table is believed if steps still take as long, within a quarter.
-STILL_TRUE = 1.25
+# A kept table is believed unless steps are quicker by more than a quarter: then it was measured in
+# company. That they are slower is company now, or heat: a table of that would be worth less, and
+# the running correction follows. Only what no company explains (another clock, a throttled machine
+# for good) is measured again.
+QUICKER = 1.25
+SLOWER = 6.0
 # Conversations grow: a step at a thousand tokens counts twice one at a hundred.
 DEEP_WEIGHT = 2 / 3
 # Flash attention must gain this much, for it loses where several sequences decode together: 52 ms
@@ -106,7 +110,7 @@ def _still_true(trial: StepTrial, cached: Calibration, threads: int) -> bool:
         return False
     trial.backend.set_threads(cached.threads)
     ratio = trial.time(1, 1) / max(cached.cost.calibrated(1), 1e-9)
-    return 1 / STILL_TRUE <= ratio <= STILL_TRUE
+    return 1 / QUICKER <= ratio <= SLOWER
 
 
 def _measured(trial: StepTrial, threads: int, measured_at: float) -> Calibration:

@@ -14,6 +14,10 @@ class EngineStart:
     model: path of the GGUF, usually /proc/self/fd/N of a descriptor it inherited.
     cells: KV cells of all sequences together, in tokens. ubatch: the most rows of a step.
     threads / cpus: how many compute threads, and the CPU each is pinned to (empty: not pinned).
+    flash_attention: on, off, or auto: measured. speculation: guess tokens from the prompt.
+    fingerprint: of the model's weights; what is kept over restarts is kept under it.
+    kept_dir: where calibrations and idle prefixes are kept over restarts; empty: nowhere.
+    disk_bytes: of idle prefixes there.
     script: settings of the scripted backend, by name; empty for llama.cpp.
     """
 
@@ -29,6 +33,10 @@ class EngineStart:
     kv_type: str = "f16"
     itl_budget_s: float = 0.120
     prefix_bytes: int = 256 << 20
+    speculation: bool = True
+    fingerprint: str = ""
+    kept_dir: str = ""
+    disk_bytes: int = 0
     script: dict[str, Any] = field(default_factory=dict)
 
     def to_map(self) -> dict[str, Any]:

@@ -8,93 +8,41 @@ without credit produces nothing.
 from __future__ import annotations
 
 import ctypes
+import hashlib
+import importlib.metadata
 import os
 import resource
-import select
 import signal
 import socket
 import sys
 import time
-from collections import deque
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from qwend.engine import hop
 from qwend.engine.backend import Backend
-from qwend.engine.calibration import calibrate, calibrate_script
+from qwend.engine.calibration import Calibration, calibrate_script
+from qwend.engine.company import Company
+from qwend.engine.drafting import PromptLookup
 from qwend.engine.engine import Engine, EngineSettings
 from qwend.engine.events import CannotStart, Loading, Ready
+from qwend.engine.hop_socket import FrontGone, HopSocket
+from qwend.engine.prefix_cache import PrefixCache
 from qwend.engine.request import EngineRequest
 from qwend.engine.scripted import open_scripted
 from qwend.engine.settings import EngineStart
+from qwend.engine.snapshot_store import SnapshotStore
+from qwend.engine.snapshot_writer import SnapshotWriter
 from qwend.errors import QwendError
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
 # Well above the front's 0: when memory runs out the kernel takes the engine, which can be started
 # again without losing a client.
 OOM_SCORE_ADJ = 500
-
-
-class FrontGone(Exception):
-    """The front has closed its end: there is nobody left to work for."""
-
-
-class HopSocket:
-    """Our end of the hop: reads whole messages, sends without ever blocking."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        self._socket = connection
-        self._socket.setblocking(False)
-        self._assembler = hop.Assembler()
-        self._outgoing: deque[bytes] = deque()
-
-    def receive(self, *, wait: bool) -> list[dict[str, Any]]:
-        """All messages that are there; wait: block until there is one, or room to send.
-
-        Raises: FrontGone.
-        """
-        if wait:
-            interest = select.POLLIN | (select.POLLOUT if self._outgoing else 0)
-            poll = select.poll()
-            poll.register(self._socket, interest)
-            poll.poll()
-        messages = []
-        with suppress(BlockingIOError):
-            while True:
-                packet = self._receive_packet()
-                message = self._assembler.feed(packet)
-                if message is not None:
-                    messages.append(message)
-        self.flush()
-        return messages
-
-    def send(self, message: dict[str, Any]) -> None:
-        self._outgoing.extend(hop.packets(message))
-        self.flush()
-
-    def flush(self) -> None:
-        """Send what the front takes now. Raises: FrontGone."""
-        with suppress(BlockingIOError):
-            while self._outgoing:
-                try:
-                    self._socket.send(self._outgoing[0])
-                except (BrokenPipeError, ConnectionResetError) as error:
-                    raise FrontGone from error
-                self._outgoing.popleft()
-
-    def drain(self) -> None:
-        """Send everything, blocking: for the last words before the process ends."""
-        self._socket.setblocking(True)
-        self.flush()
-
-    def _receive_packet(self) -> bytes:
-        try:
-            packet = self._socket.recv(hop.PACKET_BYTES + 1)
-        except ConnectionResetError as error:
-            raise FrontGone from error
-        if not packet:
-            raise FrontGone
-        return packet
+# The front waits for the engine's end a little longer than this (engine_process.py): 64 MiB on an
+# SD card that writes 10 MB/s.
+FLUSH_S = 7.0
 
 
 class Worker:
@@ -107,11 +55,33 @@ class Worker:
 
     def run(self) -> None:
         settings = self._first_message()
-        backend = self._open_backend(settings)
+        self._say_loading("loading", 0.0)
+        backend, calibration, description = self._open_backend(settings)
+        store, writer = _open_store(settings, description)
         try:
-            self._serve(backend, settings)
+            prefix_cache = PrefixCache(
+                settings.prefix_bytes,
+                store,
+                whole_only=not backend.facts.can_trim,
+                persist=writer,
+            )
+            engine = Engine(
+                backend,
+                calibration.cost,
+                EngineSettings(settings.itl_budget_s, settings.prefix_bytes),
+                time.monotonic,
+                prefix_cache=prefix_cache,
+                company=_company(calibration, settings),
+                open_drafter=PromptLookup if settings.speculation else None,
+            )
+            self._serve(engine, description)
+            prefix_cache.flush(FLUSH_S)
         finally:
             backend.close()
+            if writer is not None:
+                writer.close(FLUSH_S)
+            if store is not None:
+                store.close()
 
     def _first_message(self) -> EngineStart:
         messages = self._hop.receive(wait=True)
@@ -120,49 +90,32 @@ class Worker:
         first, *self._early = messages
         return EngineStart.from_map(first["settings"])
 
-    def _open_backend(self, settings: EngineStart) -> Backend:
-        self._say_loading("loading", 0.0)
+    def _open_backend(self, settings: EngineStart) -> tuple[Backend, Calibration, dict[str, Any]]:
+        """The backend, what its steps cost, and what `status` shows of both."""
         if settings.backend == "scripted":
-            return open_scripted(
+            scripted = open_scripted(
                 settings.script,
                 cells=settings.cells,
                 rows=settings.ubatch,
                 sequences=settings.max_sequences,
             )
+            self._say_loading("calibrating", 0.0)
+            calibration = calibrate_script(scripted, time.monotonic)
+            return scripted, calibration, _description(scripted, calibration)
         # Imported here: the scripted backend must run where llama_cpp is not installed.
-        from qwend.engine.llama.backend import open_llama
+        from qwend.engine.llama.start import start_llama
 
-        return open_llama(settings, lambda fraction: self._say_loading("loading", fraction))
+        started = start_llama(
+            settings,
+            lambda fraction: self._say_loading("loading", fraction),
+            lambda: self._say_loading("calibrating", 0.0),
+        )
+        description = _description(started.backend, started.calibration)
+        description["flash_attention"] = started.flash_attention
+        return started.backend, started.calibration, description
 
-    def _serve(self, backend: Backend, settings: EngineStart) -> None:
-        self._say_loading("calibrating", 0.0)
-        if settings.backend == "scripted":
-            cost = calibrate_script(backend, time.monotonic).cost
-        else:
-            cost = calibrate(backend, time.monotonic, threads=settings.threads).cost
-        engine = Engine(
-            backend,
-            cost,
-            EngineSettings(settings.itl_budget_s, settings.prefix_bytes),
-            time.monotonic,
-        )
-        facts = backend.facts
-        self._hop.send(
-            hop.events(
-                [
-                    Ready(
-                        {
-                            **facts.description,
-                            "context_cells": facts.cells,
-                            "train_context": facts.train_context,
-                            "step_ms": {
-                                rows: round(cost.seconds(rows) * 1e3, 3) for rows in (1, 4, 16, 64)
-                            },
-                        }
-                    )
-                ]
-            )
-        )
+    def _serve(self, engine: Engine, description: dict[str, Any]) -> None:
+        self._hop.send(hop.events([Ready(description)]))
         for message in self._early:
             self._dispatch(engine, message)
         while not self._stopping:
@@ -185,6 +138,52 @@ class Worker:
 
     def _say_loading(self, stage: str, fraction: float) -> None:
         self._hop.send(hop.events([Loading(stage, fraction)]))
+
+
+def _open_store(
+    settings: EngineStart, description: dict[str, Any]
+) -> tuple[SnapshotStore | None, SnapshotWriter | None]:
+    """Where idle prefixes are kept over restarts, and the thread that writes them there."""
+    if not (settings.kept_dir and settings.fingerprint and settings.disk_bytes):
+        return None, None
+    # What was computed depends on all of these; another one's files are deleted.
+    build = importlib.metadata.version("llama-cpp-python")
+    layout = (settings.kv_type, description.get("flash_attention"), build)
+    store = SnapshotStore(
+        Path(settings.kept_dir) / "prefixes",
+        settings.disk_bytes,
+        hashlib.sha256(repr((settings.fingerprint, *layout)).encode()).digest(),
+    )
+    if store.reason is not None:
+        print(f"qwend engine: no prefixes are kept on disk: {store.reason}", file=sys.stderr)
+        return store, None
+    return store, SnapshotWriter(store.files)
+
+
+def _company(calibration: Calibration, settings: EngineStart) -> Company | None:
+    if settings.backend == "scripted":
+        return None
+    return Company(
+        calibration.cost,
+        calibration.by_threads,
+        threads=calibration.threads,
+        planned=settings.threads,
+    )
+
+
+def _description(backend: Backend, calibration: Calibration) -> dict[str, Any]:
+    facts, cost = backend.facts, calibration.cost
+    return {
+        **facts.description,
+        "context_cells": facts.cells,
+        "train_context": facts.train_context,
+        "step_ms": {rows: round(cost.seconds(rows) * 1e3, 3) for rows in (1, 4, 16, 64)},
+        "calibration": {
+            "took_s": round(calibration.took_s, 2),
+            "kept": calibration.kept,
+            "tile": cost.tile,
+        },
+    }
 
 
 def _prepare_process(parent: int) -> None:

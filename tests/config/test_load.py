@@ -136,8 +136,9 @@ def test_a_quantized_cache_without_flash_attention_is_refused_before_the_engine_
     tmp_path: Path,
 ) -> None:
     text = "[engine]\nkv_type = 'q8_0'\n"
-    assert 'set [engine] flash_attention = "on"' in refusal(tmp_path, text)
-    assert load(tmp_path, text + "flash_attention = 'auto'\n").config.engine.kv_type == "q8_0"
+    off = text + "flash_attention = 'off'\n"
+    assert 'set [engine] flash_attention = "on"' in refusal(tmp_path, off)
+    assert load(tmp_path, text).config.engine.kv_type == "q8_0"
 
 
 @pytest.mark.parametrize(

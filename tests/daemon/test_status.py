@@ -141,7 +141,8 @@ def test_a_held_model_is_described() -> None:
         split_count=1,
         tensor_bytes=352_000_000,
     )
-    model = HeldModel(ModelFile("tiny", Path("/m/tiny.gguf")), 3, 1234, "ab" * 32, True, facts)
+    file = ModelFile("tiny", Path("/m/tiny.gguf"))
+    model = HeldModel(file, 3, 1234, "ab" * 32, True, facts, "cd" * 32)
     described = model_status(model, "", 4096)
     assert (described["name"], described["path"]) == ("tiny", "/m/tiny.gguf")
     assert (described["bytes"], described["sha256"], described["warm"]) == (1234, "ab" * 32, True)

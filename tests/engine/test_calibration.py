@@ -200,7 +200,7 @@ def kept_for(slower: float, threads: int = 2) -> tuple[Any, Timed]:
     return calibrate(second, second.clock, cached, threads=threads), second
 
 
-@pytest.mark.parametrize("slower", [0.85, 1.0, 1.2])
+@pytest.mark.parametrize("slower", [0.85, 1.0, 1.2, 4.0])
 def test_a_kept_table_that_is_still_true_costs_a_few_steps(slower: float) -> None:
     found, backend = kept_for(slower)
     assert found.kept
@@ -208,10 +208,10 @@ def test_a_kept_table_that_is_still_true_costs_a_few_steps(slower: float) -> Non
     assert len(backend.batches) <= 4
     assert backend.threads == 2
     assert backend.used_cells == 0
-    assert found.took_s < 0.1
+    assert found.took_s <= 4 * QUIET[1] * slower
 
 
-@pytest.mark.parametrize("slower", [0.7, 1.5, 4.0])
+@pytest.mark.parametrize("slower", [0.5, 0.7, 8.0])
 def test_a_kept_table_that_is_no_longer_true_is_measured_anew(slower: float) -> None:
     found, _ = kept_for(slower)
     assert not found.kept

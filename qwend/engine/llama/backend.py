@@ -43,8 +43,13 @@ RECURRENT_WITHOUT = (
 def open_llama(settings: EngineStart, progress: Callable[[float], None]) -> LlamaBackend:
     """Load the model and attach its threads. Raises: ModelError."""
     loaded = load(settings, progress)
-    pool = attach_threadpool(loaded.context, settings.threads, settings.cpus)
-    return LlamaBackend(loaded, settings, pool)
+    return backend_over(loaded.model, loaded.context, settings)
+
+
+def backend_over(model: Any, context: Any, settings: EngineStart) -> LlamaBackend:
+    """A backend that owns both handles from now on, with its threads attached."""
+    pool = attach_threadpool(context, settings.threads, settings.cpus)
+    return LlamaBackend(Loaded(model, context), settings, pool)
 
 
 class LlamaBackend:

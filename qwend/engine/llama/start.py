@@ -1,0 +1,98 @@
+"""From settings to a backend that is ready: load, choose flash attention, calibrate, keep it.
+
+What was measured at an earlier start of the same model, machine and build is confirmed by one step
+instead of measured again; see calibration_cache.py.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import llama_cpp
+
+from qwend.engine.calibration import Calibration, calibrate
+from qwend.engine.calibration_cache import CalibrationCache, Kept, cache_key, cpu_model
+from qwend.engine.llama.backend import LlamaBackend, backend_over
+from qwend.engine.llama.flash_attention import measured_flash_attention
+from qwend.engine.llama.loading import load_model, open_context
+from qwend.engine.settings import EngineStart
+
+# Settings that change what a step costs.
+COSTLY = ("threads", "cpus", "flash_attention", "kv_type", "ubatch", "cells", "max_sequences")
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """flash_attention: on or off, as it was chosen."""
+
+    backend: LlamaBackend
+    calibration: Calibration
+    flash_attention: str
+
+
+def start_llama(
+    settings: EngineStart,
+    loading: Callable[[float], None],
+    calibrating: Callable[[], None],
+    clock: Callable[[], float] = time.monotonic,
+) -> Started:
+    """loading: told the part that is loaded, 0..1. calibrating: told when that begins.
+
+    Raises: ModelError.
+    """
+    key = _key(settings)
+    cache = CalibrationCache(Path(settings.kept_dir)) if settings.kept_dir else None
+    kept = cache.load(key) if cache else None
+    model = load_model(settings, loading)
+    try:
+        calibrating()
+        flash, certain = _flash_attention(model, settings, kept, clock)
+        chosen = replace(settings, flash_attention=flash)
+        context = open_context(model, chosen)
+    except BaseException:
+        llama_cpp.llama_model_free(model)
+        raise
+    backend = backend_over(model, context, chosen)
+    calibration = calibrate(
+        backend,
+        clock,
+        kept.calibration if kept else None,
+        threads=settings.threads,
+        measured_at=time.time(),
+    )
+    # With fewer threads than planned it may have had company, and that is not worth keeping.
+    whole = calibration.threads == settings.threads
+    if cache and certain and whole and not calibration.kept:
+        cache.store(key, Kept(calibration, flash))
+    return Started(backend, calibration, flash)
+
+
+def _flash_attention(
+    model: object, settings: EngineStart, kept: Kept | None, clock: Callable[[], float]
+) -> tuple[str, bool]:
+    """On or off, and whether that is certain enough to be kept."""
+    if settings.flash_attention != "auto":
+        return settings.flash_attention, True
+    if settings.kv_type != "f16":
+        return "on", True  # a quantized cache is computed by that kernel only
+    if settings.gpu_layers:
+        return "auto", True  # llama.cpp knows its GPUs
+    if kept is not None and kept.flash_attention:
+        return kept.flash_attention, True
+    measured = measured_flash_attention(model, settings, clock)
+    return measured or "off", measured is not None
+
+
+def _key(settings: EngineStart) -> str:
+    return cache_key(
+        model=settings.fingerprint,
+        build=llama_cpp.llama_print_system_info().decode("utf-8", "replace"),
+        version=llama_cpp.__version__,
+        settings={name: getattr(settings, name) for name in COSTLY},
+        cpu=cpu_model(),
+        affinity=frozenset(os.sched_getaffinity(0)),
+    )
