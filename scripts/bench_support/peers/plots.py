@@ -89,6 +89,7 @@ def _ttft(result: Mapping[str, Any]) -> Any:
         axes.bar_label(bars, fmt="{:.0f}", fontsize=8)
     axes.set_xticks(range(len(rows)), [row["row"] for row in rows])
     axes.set_yscale("log")
+    axes.set_ylim(bottom=1)
     axes.set_title("Time to first token by scenario, medians; llama-server: its better variant")
     axes.legend()
     return figure
@@ -103,7 +104,9 @@ def _step_cost(result: Mapping[str, Any]) -> Any:
         points = sorted((int(rows), float(ms)) for rows, ms in by_rows.items())
         axes.plot(*zip(*points, strict=True), ".-", label=name)
     axes.set_xscale("log", base=2)
-    axes.set_yscale("log")
+    axes.set_yscale("log", base=2)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.set_title("Cost of a step by rows, as calibrated at start")
     axes.legend()
     return figure

@@ -52,13 +52,14 @@ class Part:
 
 @dataclass(slots=True)
 class Outcome:
-    """All of one scenario. note: why there are no figures, or fewer than planned.
+    """All of one scenario. note: why there are no figures; disturbance: what they suffered from.
 
     step_ms: name -> rows -> milliseconds, as qwend has calibrated itself.
     """
 
     scenario: Scenario
     note: str = ""
+    disturbance: str = ""
     parts: list[Part] = field(default_factory=list)
     last: dict[Source, Sequence[float]] = field(default_factory=dict)
     step_ms: dict[str, Any] = field(default_factory=dict)
@@ -73,12 +74,17 @@ class Outcome:
 
     @property
     def verdicts(self) -> list[Verdict]:
-        return [judge(row, self.values, self.note) for row in self.scenario.rows]
+        values = self.values
+        return [
+            judge(row, values, self.note or (self.disturbance if values.get(row.ours) else ""))
+            for row in self.scenario.rows
+        ]
 
     def as_map(self) -> dict[str, Any]:
         return {
             "scenario": self.scenario.letter,
             "note": self.note,
+            "disturbance": self.disturbance,
             "parts": [
                 {
                     "turn": part.turn,
@@ -143,7 +149,7 @@ async def _turns(outcome: Outcome, servers: Sequence[Server], plan: Plan) -> Non
         outcome.parts = [part for parts in best for part in parts]
     disturbed = sum(_company(parts) > QUIET_SHARE for parts in best)
     if disturbed:
-        outcome.note = f"{disturbed} of {len(best)} turns disturbed"
+        outcome.disturbance = f"{disturbed} of {len(best)} turns disturbed"
 
 
 async def _part(

@@ -22,11 +22,11 @@ LIMIT_S = 30.0
 DELIVERY_MS = 20.0
 
 
-def _rows(busy: int, words: str, ratio: float) -> tuple[Row, Row]:
+def _rows(busy: int, word: str, words: str, ratio: float) -> tuple[Row, Row]:
     rate, delivery = f"tokens_per_s_beside_{busy}", f"delivery_ms_beside_{busy}"
     return (
         Row(
-            f"G {busy}",
+            f"G {word}",
             f"decode beside {words}",
             "tokens/s",
             (QWEND, rate),
@@ -35,7 +35,7 @@ def _rows(busy: int, words: str, ratio: float) -> tuple[Row, Row]:
             ratio=ratio,
         ),
         Row(
-            f"G {busy} p99",
+            f"G {word} p99",
             f"delivery of a token beside {words}",
             "ms",
             (QWEND, delivery),
@@ -50,7 +50,7 @@ class Company(Scenario):
     """Busy processes in sessions of their own; no privileges and no control group for anybody."""
 
     letter = "G"
-    rows = (*_rows(1, "one busy process", 25), *_rows(2, "two busy processes", 15))
+    rows = (*_rows(1, "one", "one busy process", 25), *_rows(2, "two", "two busy processes", 15))
     sides = (QWEND, SHIPPED)
     tapped = True
     busy = (1, 2)
