@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 
 import click
 
+from qwend.cli.amounts import count, counted, duration, number, part, plural, size
 from qwend.cli.connection import connect, socket_option
 from qwend.cli.report import is_coloured
 
@@ -48,10 +49,11 @@ def _watch(socket_path: str | None, as_json: bool) -> None:
 
 def _screen(status: Mapping[str, object]) -> str:
     coloured = is_coloured(sys.stdout, os.environ)
-    return "\n".join(f"{name:<10}{text}" for name, text in _lines(status, coloured))
+    return "\n".join(f"{name:<10}{text}" for name, text in lines(status, coloured))
 
 
-def _lines(status: Mapping[str, object], coloured: bool) -> Iterator[tuple[str, str]]:
+def lines(status: Mapping[str, object], coloured: bool) -> Iterator[tuple[str, str]]:
+    """Labels and texts from top to bottom; a line without a label belongs to the one above."""
     word = str(status.get("state", "unknown"))
     meaning, colour = _MEANINGS.get(word, (str(status.get("stage", "")), "yellow"))
     yield "state", f"{click.style(word, fg=colour) if coloured else word}: {meaning}"
@@ -60,37 +62,37 @@ def _lines(status: Mapping[str, object], coloured: bool) -> Iterator[tuple[str, 
     reasons = status.get("degraded")
     for reason in reasons if isinstance(reasons, list) else ():
         yield "", f"- {reason}"
-    yield from _model(_map(status, "model"), _map(status, "engine"))
-    yield from _engine(_map(status, "engine"))
-    yield "speed", _speed(_map(status, "speed"))
-    memory = _map(status, "memory")
+    yield from _model(part(status, "model"), part(status, "engine"))
+    yield from _engine(part(status, "engine"))
+    yield "speed", _speed(part(status, "speed"))
+    memory = part(status, "memory")
     yield (
         "memory",
-        f"daemon {_size(memory, 'front_rss_bytes')}, engine {_size(memory, 'engine_rss_bytes')}",
+        f"daemon {size(memory, 'front_rss_bytes')}, engine {size(memory, 'engine_rss_bytes')}",
     )
-    requests = _map(status, "requests")
+    requests = part(status, "requests")
     yield (
         "requests",
-        f"{_count(requests, 'accepted')} accepted, {_count(requests, 'done')} done, "
-        f"{_count(requests, 'failed')} failed; {_plural(status, 'connections')}",
+        f"{count(requests, 'accepted')} accepted, {count(requests, 'done')} done, "
+        f"{count(requests, 'failed')} failed; {plural(status, 'connections')}",
     )
     yield (
         "daemon",
         f"{status.get('server')}, pid {status.get('pid')}, "
-        f"up {_duration(_number(status, 'uptime_s'))}",
+        f"up {duration(number(status, 'uptime_s'))}",
     )
     yield "socket", str(status.get("socket"))
 
 
 def _model(model: Mapping[str, object], engine: Mapping[str, object]) -> Iterator[tuple[str, str]]:
     kind = [str(model[key]) for key in ("architecture", "quantization") if model.get(key)]
-    if _number(model, "bytes"):
-        kind.append(_size(model, "bytes"))
+    if number(model, "bytes"):
+        kind.append(size(model, "bytes"))
     if model.get("warm") is True:
         kind.append("copy kept in memory")
     details = f" ({', '.join(kind)})" if kind else ""
     # One request can have what fits in memory and what the model was made for.
-    known = [_number(engine, "context_cells"), _number(model, "train_context")]
+    known = [number(engine, "context_cells"), number(model, "train_context")]
     tokens = min((each for each in known if each), default=0.0)
     context = f", context {tokens:,.0f} tokens" if tokens else ""
     yield "model", f"{model.get('name')}{details}{context}"
@@ -101,24 +103,57 @@ def _model(model: Mapping[str, object], engine: Mapping[str, object]) -> Iterato
 def _engine(engine: Mapping[str, object]) -> Iterator[tuple[str, str]]:
     yield (
         "engine",
-        f"{engine.get('backend')}, pid {engine.get('pid')}, {_plural(engine, 'threads')}, "
+        f"{engine.get('backend')}, pid {engine.get('pid')}, {_threads(engine)}, "
         f"flash attention {_on_or_off(engine.get('flash_attention'))}, "
-        f"{_count(engine, 'restarts')} restarts",
+        f"{count(engine, 'restarts')} restarts",
     )
+    if engine.get("company") is True:
+        yield "", _company(engine)
     yield (
         "",
-        f"{_count(engine, 'running')} running, {_count(engine, 'waiting')} waiting; "
-        f"{_count(engine, 'used_cells')} tokens in use, "
-        f"{_size(engine, 'prefix_bytes')} of prefixes kept",
+        f"{count(engine, 'running')} running, {count(engine, 'waiting')} waiting; "
+        f"{count(engine, 'used_cells')} tokens in use",
     )
     without = engine.get("without")
     if isinstance(without, list) and without:
         yield "", f"this model goes without {', '.join(map(str, without))}"
+    calibrated = _calibration(part(engine, "calibration"))
+    if calibrated:
+        yield "", calibrated
+    yield (
+        "prefixes",
+        f"{size(engine, 'prefix_bytes')} in memory, {size(engine, 'disk_bytes')} on disk",
+    )
+
+
+def _threads(engine: Mapping[str, object]) -> str:
+    """Those that compute; a small CPU may be quicker with fewer than there could be."""
+    return counted(number(engine, "threads_now") or number(engine, "threads"), "threads")
+
+
+def _company(engine: Mapping[str, object]) -> str:
+    alone = counted(number(engine, "threads_alone"), "threads")
+    used = f"{count(engine, 'threads_now')} of {alone}"
+    if number(engine, "running"):
+        since = duration(number(engine, "threads_since_s"))
+        return f"{used}: another program uses the CPU (since {since})"
+    # Nothing is computed now, so nothing is known of now.
+    return f"{used}: another program used the CPU when it last answered"
+
+
+def _calibration(calibration: Mapping[str, object]) -> str:
+    """How the engine knows what a step costs; empty from one that does not say."""
+    if "took_s" not in calibration:
+        return ""
+    took = f"{number(calibration, 'took_s'):.1f} s"
+    if calibration.get("kept") is True:
+        return f"calibration of an earlier start confirmed in {took}"
+    return f"calibrated in {took}"
 
 
 def _speed(speed: Mapping[str, object]) -> str:
     """As measured while it answers; a daemon that has not answered yet knows nothing."""
-    decode, prefill = _number(speed, "decode_tok_s"), _number(speed, "prefill_tok_s")
+    decode, prefill = number(speed, "decode_tok_s"), number(speed, "prefill_tok_s")
     parts = [
         f"{rate:,.{digits}f} tokens/s {doing}"
         for rate, digits, doing in (
@@ -132,39 +167,3 @@ def _speed(speed: Mapping[str, object]) -> str:
 
 def _on_or_off(value: object) -> str:
     return value if isinstance(value, str) else "on" if value else "off"
-
-
-def _map(fields: Mapping[str, object], key: str) -> Mapping[str, object]:
-    value = fields.get(key)
-    return value if isinstance(value, dict) else {}
-
-
-def _number(fields: Mapping[str, object], key: str) -> float:
-    """The number under `key`; 0 from a daemon that does not know it."""
-    value = fields.get(key)
-    return float(value) if isinstance(value, int | float) else 0.0
-
-
-def _count(fields: Mapping[str, object], key: str) -> str:
-    return f"{_number(fields, key):,.0f}"
-
-
-def _plural(fields: Mapping[str, object], key: str) -> str:
-    """The number under `key`, and the key, a plural, as its unit."""
-    return f"{_count(fields, key)} {key if _number(fields, key) != 1 else key[:-1]}"
-
-
-def _size(fields: Mapping[str, object], key: str) -> str:
-    size = _number(fields, key)
-    return f"{size / 2**20:,.0f} MiB" if size >= 2**20 else f"{size / 2**10:.0f} KiB"
-
-
-def _duration(seconds: float) -> str:
-    minutes, _ = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    if days:
-        return f"{days} d {hours} h"
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min" if minutes else f"{seconds:.0f} s"

@@ -49,6 +49,8 @@ def engine_status(supervisor: Supervisor, broker: Broker, backend: str) -> dict[
         "waiting": broker.waiting + (gauges.waiting if gauges else 0),
         "used_cells": gauges.used_cells if gauges else 0,
         "prefix_bytes": gauges.prefix_bytes if gauges else 0,
+        "disk_bytes": gauges.disk_bytes if gauges else 0,
+        **_threads(gauges.threads if gauges else None),
     }
 
 
@@ -89,6 +91,21 @@ def daemon_status(
             "front_rss_bytes": resident_bytes(os.getpid()),
             "engine_rss_bytes": resident_bytes(int(engine.get("pid", 0))),
         },
+    }
+
+
+def _threads(controller: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What the controller of company says (engine/company.py); nothing until it has said it.
+
+    `threads` stays the engine's own description: how many it was started with.
+    """
+    if not controller:
+        return {}
+    return {
+        "threads_now": controller["threads"],
+        "threads_alone": controller["planned"],
+        "threads_since_s": controller["since_s"],
+        "company": controller["company"],
     }
 
 

@@ -43,7 +43,9 @@ class SystemPrompt:
         self._over.clear()
         self._next_id += 1
         messages = tuple(ChatMessage("system", turn.content) for turn in turns)
-        self._broker.submit(self, Prefill(self._next_id, messages=messages))
+        # After a death of the engine it is computed beside the clients' requests, which go first.
+        prefill = Prefill(self._next_id, messages=messages, priority="background")
+        self._broker.submit(self, prefill)
 
     def send(self, message: DaemonMessage) -> None:
         if isinstance(message, Error):

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from qwend import __version__
 from qwend.cli.exits import Exit
-from qwend.cli.status import _lines
 from tests.cli.qwenctl import QWENCTL, qwenctl
 from tests.cli.terminal import terminal
 from tests.support.daemon import RunningDaemon
@@ -106,10 +105,3 @@ def test_config_show_prints_a_file_that_gives_the_same_again(
 
     assert 'system_prompt = "Sprich Deutsch."' in done.stdout
     assert done.returncode == Exit.DONE
-
-
-def test_status_names_what_the_model_goes_without() -> None:
-    without = {"engine": {"without": ["speculation", "sharing a part of a prefix"]}}
-    shown = [text for _, text in _lines(without, coloured=False)]
-    assert "this model goes without speculation, sharing a part of a prefix" in shown
-    assert not any("without" in text for _, text in _lines({}, coloured=False))

@@ -96,6 +96,36 @@ def test_the_engines_part_is_its_gauges_and_its_own_description(broker: Broker) 
     assert status_map(broker)["speed"] == {"decode_tok_s": 50.13, "prefill_tok_s": 200.0}
 
 
+def test_the_disk_tier_has_a_size_of_its_own(broker: Broker) -> None:
+    assert engine_map(broker)["disk_bytes"] == 0
+    broker.handle([Gauges(9, 3, 1, 400, 5000, 50.0, 200.0, disk_bytes=700)])
+    assert (engine_map(broker)["prefix_bytes"], engine_map(broker)["disk_bytes"]) == (5000, 700)
+
+
+def test_threads_are_those_it_has_and_those_it_uses_now(broker: Broker) -> None:
+    company = {"threads": 1, "planned": 2, "company": True, "since_s": 12.0}
+    broker.handle([Gauges(9, 3, 1, 400, 5000, 50.0, 200.0, threads=company)])
+    engine = engine_map(broker, description={"threads": 4})
+    assert (engine["threads"], engine["threads_now"], engine["threads_alone"]) == (4, 1, 2)
+    assert (engine["company"], engine["threads_since_s"]) == (True, 12.0)
+
+
+def test_company_is_no_degradation(broker: Broker) -> None:
+    state = DaemonState()
+    state.move(Condition.READY, "")
+    company = {"threads": 1, "planned": 2, "company": True, "since_s": 12.0}
+    broker.handle([Gauges(9, 3, 1, 400, 5000, 50.0, 200.0, threads=company)])
+    status = status_map(broker, state)
+    assert (status["state"], status["degraded"]) == ("ready", [])
+
+
+def test_of_threads_nothing_is_said_before_the_engine_says_it(broker: Broker) -> None:
+    broker.handle([Gauges(9, 3, 1, 400, 5000, 50.0, 200.0)])
+    assert not {"threads_now", "threads_alone", "threads_since_s", "company"} & set(
+        engine_map(broker)
+    )
+
+
 def test_every_key_is_text_whatever_the_engine_counts_by(broker: Broker) -> None:
     engine = engine_map(broker, description={"step_ms": {1: 0.5, 4: 1.0}})
     assert engine["step_ms"] == {"1": 0.5, "4": 1.0}

@@ -1,0 +1,66 @@
+"""The screen of `qwenctl status`, from the map that a daemon sends."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qwend.cli.status import lines
+
+ENGINE = {
+    "backend": "llama",
+    "pid": 7,
+    "threads": 2,
+    "running": 1,
+    "prefix_bytes": 74 << 10,
+    "disk_bytes": 3 << 20,
+}
+ALONE = {"threads_now": 2, "threads_alone": 2, "threads_since_s": 900.0, "company": False}
+IN_COMPANY = {"threads_now": 1, "threads_alone": 2, "threads_since_s": 12.3, "company": True}
+
+
+def shown(**engine: Any) -> list[str]:
+    return [text for _, text in lines({"engine": {**ENGINE, **engine}}, coloured=False)]
+
+
+def test_it_says_how_many_threads_compute() -> None:
+    assert any(", 2 threads," in text for text in shown())
+    assert any(", 2 threads," in text for text in shown(**ALONE))
+    # Fewer than there could be, because the machine is quicker so: that is no company.
+    quicker = {**ALONE, "threads": 4, "threads_now": 1, "threads_alone": 1}
+    assert any(", 1 thread," in text for text in shown(**quicker))
+
+
+def test_company_is_one_plain_sentence() -> None:
+    assert "1 of 2 threads: another program uses the CPU (since 12 s)" in shown(**IN_COMPANY)
+    assert not any("another program" in text for text in shown(**ALONE))
+    assert not any("another program" in text for text in shown())
+
+
+def test_of_company_an_idle_engine_knows_only_what_was() -> None:
+    idle = shown(**IN_COMPANY, running=0)
+    assert "1 of 2 threads: another program used the CPU when it last answered" in idle
+
+
+def test_both_tiers_of_the_prefix_cache_have_a_size() -> None:
+    text = dict(lines({"engine": ENGINE}, coloured=False))["prefixes"]
+    assert text == "74 KiB in memory, 3 MiB on disk"
+    of_an_older_daemon = dict(lines({"engine": {"prefix_bytes": 1024}}, coloured=False))
+    assert of_an_older_daemon["prefixes"] == "1 KiB in memory, 0 KiB on disk"
+
+
+def test_a_calibration_says_whether_it_was_measured_now() -> None:
+    assert "calibrated in 2.4 s" in shown(calibration={"took_s": 2.41, "kept": False, "tile": 4})
+    kept = shown(calibration={"took_s": 0.2, "kept": True})
+    assert "calibration of an earlier start confirmed in 0.2 s" in kept
+    assert not any("calibrat" in text for text in shown())
+    assert not any("calibrat" in text for text in shown(calibration="of a newer daemon"))
+
+
+def test_it_names_what_the_model_goes_without() -> None:
+    without = shown(without=["speculation", "sharing a part of a prefix"])
+    assert "this model goes without speculation, sharing a part of a prefix" in without
+    assert not any("without" in text for text in shown())
+
+
+def test_a_daemon_that_says_nothing_is_shown_without_a_fault() -> None:
+    assert list(lines({}, coloured=False))
