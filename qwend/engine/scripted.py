@@ -14,6 +14,7 @@ import os
 import signal
 import time
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import msgpack
@@ -83,7 +84,10 @@ class ScriptedSampler:
 
 
 class ScriptedBackend:
-    """Cells are a list of tokens per sequence; a step that would overfill them is refused."""
+    """Cells are a list of tokens per sequence; a step that would overfill them is refused.
+
+    As in llama.cpp a shared cell is there once, and goes when its last owner gives it up.
+    """
 
     def __init__(
         self,
@@ -93,7 +97,9 @@ class ScriptedBackend:
         batch_rows: int = 128,
         sequences: int = 8,
         can_trim: bool = True,
+        outputs: int | None = None,
     ) -> None:
+        """outputs: rows of a step that may want logits; None: one for each sequence."""
         self.script = script
         self._facts = ModelFacts(
             vocab_size=VOCAB_SIZE,
@@ -103,12 +109,15 @@ class ScriptedBackend:
             sequences=sequences,
             can_trim=can_trim,
             chatml=True,
-            outputs=sequences,
+            outputs=sequences if outputs is None else outputs,
             chat_format=ChatFormat(True, thinks_by_default=True) if script.thinks else PLAIN,
             name="scripted",
             description={"build": "scripted", "threads": 0, "flash_attention": False},
         )
         self.cells: dict[int, list[int]] = {seq_id: [] for seq_id in range(sequences)}
+        # Which cell each of these tokens is in; a number is never used twice.
+        self._places: dict[int, list[int]] = {seq_id: [] for seq_id in range(sequences)}
+        self._numbers = count()
         self.last_batch = Batch(())
         self.threads = 1
         self.steps = 0
@@ -116,6 +125,10 @@ class ScriptedBackend:
     @property
     def facts(self) -> ModelFacts:
         return self._facts
+
+    @property
+    def used_cells(self) -> int:
+        return len(set().union(*self._places.values()))
 
     def tokenize(self, text: str, parse_special: bool) -> list[int]:
         if not parse_special:
@@ -138,12 +151,15 @@ class ScriptedBackend:
         self._misbehave()
         if not 0 < len(batch) <= self._facts.batch_rows:
             raise EngineBug(f"a batch of {len(batch)} rows")
-        if sum(map(len, self.cells.values())) + len(batch) > self._facts.cells:
+        if len(batch.sampled_rows) > self._facts.outputs:
+            raise EngineBug(f"{len(batch.sampled_rows)} rows with logits")
+        if self.used_cells + len(batch) > self._facts.cells:
             raise DecodeFailed("no room in the cells", retry_smaller=True)
         for row in batch.rows:
             if row.position != len(self._owned(row.seq_id)):
                 raise EngineBug(f"sequence {row.seq_id} has no position {row.position} to fill")
             self.cells[row.seq_id].append(row.token)
+            self._places[row.seq_id].append(next(self._numbers))
         self.last_batch = batch
 
     def keep_logits(self, output: int) -> bytes:
@@ -156,9 +172,11 @@ class ScriptedBackend:
         if self._owned(target) or count > len(self._owned(source)):
             raise EngineBug(f"cannot share {count} cells of sequence {source}")
         self.cells[target] = self.cells[source][:count]
+        self._places[target] = self._places[source][:count]
 
     def trim(self, seq_id: int, keep: int) -> None:
         del self._owned(seq_id)[keep:]
+        del self._places[seq_id][keep:]
 
     def save(self, seq_id: int) -> bytes:
         blob: bytes = msgpack.packb(self._owned(seq_id))
@@ -167,7 +185,11 @@ class ScriptedBackend:
     def restore(self, seq_id: int, blob: bytes) -> bool:
         if self._owned(seq_id):
             raise EngineBug(f"sequence {seq_id} is not empty")
-        self.cells[seq_id] = list(msgpack.unpackb(blob))
+        tokens = list(msgpack.unpackb(blob))
+        if self.used_cells + len(tokens) > self._facts.cells:
+            return False
+        self.cells[seq_id] = tokens
+        self._places[seq_id] = [next(self._numbers) for _ in tokens]
         return True
 
     def set_threads(self, threads: int) -> None:
@@ -177,6 +199,7 @@ class ScriptedBackend:
 
     def close(self) -> None:
         self.cells.clear()
+        self._places.clear()
 
     def answer_to(self, seq_id: int) -> bytes:
         """The bytes of the answer to what is in the cells of the sequence."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from qwend.engine.backend import Backend
 from qwend.engine.batch import Batch
+from qwend.engine.drafting import OpenDrafter, PromptLookup
 from qwend.engine.engine import Engine, EngineSettings
 from qwend.engine.events import Event, Failed, Finished, Gauges, Prefilling, Produced, Started
 from qwend.engine.request import ChatTurn, EngineRequest, Kind, SamplingParams
@@ -61,10 +62,6 @@ class RecordingBackend(ScriptedBackend):
         self.restored.append(seq_id)
         return super().restore(seq_id, blob)
 
-    @property
-    def used_cells(self) -> int:
-        return sum(map(len, self.cells.values()))
-
 
 def ask(
     prompt: str | Sequence[int] | Sequence[ChatTurn] = "hello",
@@ -102,6 +99,7 @@ def engine_over(
     itl_budget_s: float = 0.120,
     prefix_bytes: int = 1 << 20,
     clock: Callable[[], float] | None = None,
+    open_drafter: OpenDrafter | None = PromptLookup,
 ) -> Engine:
     """Prefix cache of 1 MiB by default; steps cost nothing unless `cost` says otherwise."""
     return Engine(
@@ -109,6 +107,7 @@ def engine_over(
         cost or StepCost({1: 1e-9}),
         EngineSettings(itl_budget_s, prefix_bytes),
         clock or Clock(),
+        open_drafter=open_drafter,
     )
 
 
@@ -191,6 +190,8 @@ def check_contiguous(transcript: Transcript) -> None:
 
 def check_cells(engine: Engine, backend: ScriptedBackend) -> None:
     """The cells of each sequence hold what the scheduler believes, and of all others nothing."""
+    assert backend.used_cells == engine.scheduler.used_cells
+    assert backend.used_cells <= backend.facts.cells
     believed = {one.seq_id: list(one.tokens[: one.computed]) for one in engine.scheduler.running}
     assert {seq_id: cells for seq_id, cells in backend.cells.items() if cells} == {
         seq_id: tokens for seq_id, tokens in believed.items() if tokens
