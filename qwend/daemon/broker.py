@@ -18,7 +18,7 @@ from typing import Any
 from qwend.config import Config
 from qwend.daemon.admission import Admission
 from qwend.daemon.journal import CREDIT_WINDOW, Entry, Journal, Owner, Timer
-from qwend.daemon.resolve import Resolver, Submitted
+from qwend.daemon.resolve import Resolver, Submitted, priority_of
 from qwend.daemon.translate import as_message
 from qwend.engine import hop
 from qwend.engine.events import Event, Failed, Finished, Gauges, Produced
@@ -161,7 +161,7 @@ class Broker:
             code, reason = self._refusal
             return Error(code, reason, id=message.id)
         try:
-            self._admission.check(owner.uid)
+            self._admission.check(owner.uid, priority_of(message))
         except CapacityError as error:
             return Error(
                 ErrorCode.BUSY, str(error), id=message.id, retry_after_s=error.retry_after_s

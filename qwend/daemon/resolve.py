@@ -54,7 +54,7 @@ class Resolver:
             max_tokens=_or(generation.max_tokens, self._sampling.max_tokens),
             stop=generation.stop or (),
             thinking=self._thinks(message),
-            priority=_priority(message),
+            priority=priority_of(message),
             credit=credit,
             sampling=self._params(generation),
         )
@@ -100,7 +100,7 @@ class Resolver:
         )
 
 
-def _priority(message: Submitted) -> Priority:
+def priority_of(message: Submitted) -> Priority:
     """Somebody waits for an answer, and for what they are typing; for other prefills nobody."""
     if isinstance(message, Tokenize):
         return Priority.INTERACTIVE

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from qwend.config import ChatConfig, Config, LimitsConfig
 from qwend.daemon.journal import Entry
 from qwend.engine.events import Finished
-from qwend.engine.request import EngineRequest, Kind
+from qwend.engine.request import EngineRequest, Kind, Priority
 from qwend.wire.generation import Generation
 from qwend.wire.messages import DaemonMessage
 from qwend.wire.notices import Error
@@ -118,9 +118,20 @@ def complete(client_id: int, **generation: Any) -> Complete:
     return Complete(client_id, "hello", Generation(**generation))
 
 
-def entry_of(owner: FakeOwner, client_id: int = 0, **fields: Any) -> Entry:
+def entry_of(
+    owner: FakeOwner,
+    client_id: int = 0,
+    *,
+    priority: Priority = Priority.INTERACTIVE,
+    **fields: Any,
+) -> Entry:
     request = EngineRequest(
-        id=next(_request_ids), kind=Kind.COMPLETE, uid=owner.uid, received_s=0.0, text="hello"
+        id=next(_request_ids),
+        kind=Kind.COMPLETE,
+        uid=owner.uid,
+        received_s=0.0,
+        text="hello",
+        priority=priority,
     )
     return Entry(request, client_id, owner, **fields)
 

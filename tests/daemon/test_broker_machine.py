@@ -17,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from qwend.daemon.broker import Broker
 from qwend.daemon.resolve import Submitted
 from qwend.engine.events import Event, Failed, Produced, Started
+from qwend.engine.request import Priority
 from qwend.wire.codes import ErrorCode
 from qwend.wire.notices import Error
 from qwend.wire.prompt import ChatMessage
@@ -42,6 +43,7 @@ class Work:
     """One request as the engine sees it."""
 
     uid: int
+    priority: str
     credit: int
     index: int = 0
 
@@ -61,7 +63,9 @@ class ModelEngine:
                 request = message["request"]
                 assert request["id"] not in self.seen, "handed to one engine twice"
                 self.seen.add(request["id"])
-                self.working[request["id"]] = Work(request["uid"], request["credit"])
+                self.working[request["id"]] = Work(
+                    request["uid"], request["priority"], request["credit"]
+                )
             case "cancel":
                 assert message["id"] in self.seen
                 if self.working.pop(message["id"], None):
@@ -247,16 +251,18 @@ class BrokerMachine(RuleBasedStateMachine):
     @invariant()
     def the_engine_has_no_more_of_a_uid_than_it_may(self) -> None:
         if self.engine is not None:
-            uids = [work.uid for work in self.engine.working.values()]
-            assert all(uids.count(uid) <= RUNNING for uid in uids)
+            kinds = [(work.uid, work.priority) for work in self.engine.working.values()]
+            assert all(kinds.count(one) <= RUNNING for one in kinds)
 
     @invariant()
     def whoever_waits_waits_for_one_that_runs(self) -> None:
         for entry in self.broker.journal:
             if not entry.forwarded:
-                uid = entry.owner.uid
+                uid, priority = entry.owner.uid, entry.request.priority
                 same = [one for one in self.broker.journal if one.owner.uid == uid]
-                assert sum(one.forwarded for one in same) == RUNNING
+                if priority is Priority.INTERACTIVE:
+                    same = [one for one in same if one.request.priority is priority]
+                assert sum(one.forwarded for one in same) >= RUNNING
 
     def teardown(self) -> None:
         """With a willing engine everything comes to its end."""
