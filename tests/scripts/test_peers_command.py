@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
-EMPTY = {"rows": [], "scenarios": [], "step_ms": {}}
+EMPTY: dict[str, object] = {"rows": [], "scenarios": [], "step_ms": {}}
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
