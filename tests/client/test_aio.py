@@ -80,6 +80,8 @@ def test_a_priority_is_sent_as_it_is_given_and_else_left_to_the_daemon(socket_pa
             assert talk.expect(Chat).priority == priority
             assert talk.expect(Complete).priority == priority
             assert talk.expect(Prefill).priority == priority
+        assert talk.expect(Prefill).priority == "interactive"
+        talk.finish(6, "prefilled")
 
     async def run(path: Path) -> None:
         async with AsyncClient(path) as client:
@@ -89,6 +91,7 @@ def test_a_priority_is_sent_as_it_is_given_and_else_left_to_the_daemon(socket_pa
             await client.chat("x")
             await client.complete("x")
             await client.start_prefill("x")
+            await client.prefill("x", priority="interactive")
 
     with fake_daemon(socket_path, script) as path:
         asyncio.run(run(path))

@@ -228,6 +228,8 @@ def test_a_priority_is_sent_as_it_is_given_and_else_left_to_the_daemon(socket_pa
             assert talk.expect(Chat).priority == priority
             assert talk.expect(Complete).priority == priority
             assert talk.expect(Prefill).priority == priority
+        assert talk.expect(Prefill).priority == "interactive"
+        talk.finish(6, "prefilled")
 
     with fake_daemon(socket_path, script) as path, Client(path) as client:
         client.chat("x", priority="background")
@@ -236,6 +238,7 @@ def test_a_priority_is_sent_as_it_is_given_and_else_left_to_the_daemon(socket_pa
         client.chat("x")
         client.complete("x")
         client.start_prefill("x")
+        client.prefill("x", priority="interactive")
 
 
 def test_a_value_the_daemon_would_refuse_is_refused_before_it_is_sent(socket_path: Path) -> None:
