@@ -52,6 +52,7 @@ def test_the_status_is_the_second_word(line: bytes, status: int) -> None:
 def asked(socket: Path, reply: bytes) -> tuple[bytes, list[dict[str, object]]]:
     """What a server that answers `reply` was sent, and the events that it was heard to say."""
     received = b""
+    over = asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal received
@@ -61,12 +62,17 @@ def asked(socket: Path, reply: bytes) -> tuple[bytes, list[dict[str, object]]]:
         writer.write(reply)
         await writer.drain()
         writer.close()
+        await writer.wait_closed()
+        over.set()
 
     async def ask() -> list[dict[str, object]]:
         server = await asyncio.start_unix_server(serve, socket)
         async with server, exchange(str(socket)) as connection:
             connection.send("/completion", {"prompt": [1, 2]})
-            return [event async for event in connection.events()]
+            try:
+                return [event async for event in connection.events()]
+            finally:
+                await over.wait()
 
     events = asyncio.run(ask())
     return received, events

@@ -98,7 +98,7 @@ def test_what_cannot_be_measured_starts_nothing_and_says_why() -> None:
 def test_a_side_that_fails_ends_the_scenario_and_no_server_stays() -> None:
     scenario = Sums(fails_at=2)  # the first stream is that of `prepare`
     outcome = ran(scenario)
-    assert outcome.note == f"failed: {TUNED}: no more"
+    assert (outcome.note, outcome.failed) == (f"failed: {TUNED}: no more", True)
     assert [server.process for server in scenario.servers] == [None] * 3
 
 
@@ -121,6 +121,13 @@ def part(turn: int, company: float) -> Part:
 def test_the_turns_with_the_least_company_count_in_their_order() -> None:
     turns = [[part(turn, company)] for turn, company in enumerate([0.01, 0.5, 0.04, 0.3, 0.02])]
     assert [kept[0].turn for kept in least_disturbed(turns, 3)] == [0, 2, 4]
+
+
+def test_a_row_without_figures_is_not_called_disturbed() -> None:
+    outcome = Outcome(Sums(), disturbance="1 of 1 turns disturbed")
+    assert [verdict.note for verdict in outcome.verdicts] == [""]
+    outcome.parts = [part(0, 0.5)]
+    assert [verdict.note for verdict in outcome.verdicts] == ["1 of 1 turns disturbed"]
 
 
 def test_company_of_one_side_disturbs_the_whole_turn() -> None:

@@ -10,8 +10,10 @@ import psutil
 import pytest
 
 from scripts.bench_support.peers import server as server_module
+from scripts.bench_support.peers.answer import Answer
 from scripts.bench_support.peers.scripted_server import ScriptedServer
-from scripts.bench_support.peers.server import ServerFailed
+from scripts.bench_support.peers.server import ServerFailed, at_once
+from scripts.bench_support.stream_times import StreamTimes
 
 # Ignores SIGTERM, has a child that does, says so, and lives on.
 STUBBORN = (
@@ -105,3 +107,31 @@ def test_files_in_memory_are_counted_only_where_they_are_in_memory(
     monkeypatch.setattr(server_module, "MEMORY_DISK", tmp_path)
     assert server.memory_files_bytes() == 0
     server.close()
+
+
+def test_when_one_of_many_fails_its_error_is_raised_and_the_others_are_given_up() -> None:
+    given_up = []
+
+    async def fail() -> Answer:
+        raise ServerFailed("x: no more", "")
+
+    async def wait() -> Answer:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            given_up.append(True)
+        raise AssertionError
+
+    with pytest.raises(ServerFailed, match=r"^x: no more$"):
+        asyncio.run(at_once(wait(), fail(), wait()))
+    assert given_up == [True, True]
+
+
+def test_answers_stand_in_the_order_in_which_they_were_asked_for() -> None:
+    async def answer(count: int) -> Answer:
+        for _ in range(5 - count):
+            await asyncio.sleep(0)
+        return Answer(StreamTimes(0.0, ((count, 1.0),)))
+
+    answers = asyncio.run(at_once(*[answer(count) for count in range(1, 4)]))
+    assert [each.tokens for each in answers] == [1, 2, 3]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,11 @@ from ..llama_build import llama_program
 from ..llama_source import llama_version
 from ..machine import this_machine
 from .llama_server import SHIPPED, TUNED
+from .plots import draw_all
 from .runner import Outcome, Plan, run_scenario
-from .scenario import Scenario
 from .scenarios.catalogue import LETTERS, SCENARIOS
-from .server import Setup
+from .scenarios.decode_speed import DecodeSpeed
+from .server import ServerFailed, Setup
 from .table import table
 
 # Of the shape 0.5b with 8k of context one llama-server takes 0.8 GB, qwend 0.7 and its warm copy
@@ -69,41 +71,37 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     chosen = [each for each in SCENARIOS if not options.only or each.letter in options.only]
     outcomes: list[Outcome] = []
     try:
-        asyncio.run(_run_all([scenario() for scenario in chosen], setup, plan, outcomes))
+        for scenario in chosen:
+            outcomes.append(asyncio.run(run_scenario(scenario(), setup, plan)))
+            if options.json is not None:  # an hour's figures survive what ends the run
+                options.json.write_text(json.dumps(_result(setup, plan, outcomes), indent=2))
     finally:
         print(table([verdict for outcome in outcomes for verdict in outcome.verdicts]))
     result = _result(setup, plan, outcomes)
     if options.plots is not None:
-        from .plots import draw_all
-
         draw_all(result, options.plots)
+    failed = [outcome.scenario.letter for outcome in outcomes if outcome.failed]
+    if failed:
+        raise ServerFailed(f"failed: {', '.join(failed)}; why is said above", "")
     return result
 
 
 def _redrawn(result: Path, directory: Path) -> dict[str, Any]:
-    from .plots import draw_all
-
     read: dict[str, Any] = json.loads(result.read_text())
     for file in draw_all(read, directory):
         print(file)
     return read
 
 
-async def _run_all(
-    scenarios: list[Scenario], setup: Setup, plan: Plan, outcomes: list[Outcome]
-) -> None:
-    for scenario in scenarios:
-        outcomes.append(await run_scenario(scenario, setup, plan))
-
-
 def _setup(options: argparse.Namespace) -> Setup:
     with_peer = options.peer != "none"
+    needs_yardstick = not options.only or DecodeSpeed.letter in options.only
     return Setup(
         model=options.model or bench_model(options.shape, options.quant),
         threads=options.threads,
         context=options.context,
         peer=llama_program("llama-server") if with_peer else None,
-        yardstick=llama_bench() if with_peer else None,
+        yardstick=llama_bench() if with_peer and needs_yardstick else None,
     )
 
 
@@ -113,9 +111,9 @@ def _peers(setup: Setup) -> list[str]:
         return []
     room = psutil.virtual_memory().available / setup.model.stat().st_size
     if room < ROOM_FOR_TWO:
-        print("beware: there is little memory for two servers side by side")
+        _say("beware: there is little memory for two servers side by side")
     if room < ROOM_FOR_ALL:
-        print("llama-server only as shipped: there is no memory for a tuned one beside it")
+        _say("llama-server only as shipped: there is no memory for a tuned one beside it")
         return [SHIPPED]
     return [SHIPPED, TUNED]
 
@@ -155,6 +153,10 @@ def _result(setup: Setup, plan: Plan, outcomes: list[Outcome]) -> dict[str, Any]
         "step_ms": {name: costs for outcome in outcomes for name, costs in outcome.step_ms.items()},
         "scenarios": [outcome.as_map() for outcome in outcomes],
     }
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def _letters(text: str) -> frozenset[str]:

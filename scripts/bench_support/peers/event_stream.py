@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 # One event may carry a whole prompt: the last one repeats it.
@@ -83,7 +83,7 @@ async def exchange(socket: str) -> AsyncIterator[Exchange]:
     try:
         yield Exchange(reader, writer)
     finally:
-        writer.close()
+        await _closed(writer)
 
 
 async def is_healthy(socket: str) -> bool:
@@ -94,9 +94,15 @@ async def is_healthy(socket: str) -> bool:
             writer.write(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
             return status_in(await reader.readline()) == 200
         finally:
-            writer.close()
+            await _closed(writer)
     except OSError:
         return False
+
+
+async def _closed(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with suppress(OSError):  # the other side may have been quicker
+        await writer.wait_closed()
 
 
 def _shown(text: bytes) -> str:

@@ -81,6 +81,7 @@ class LlamaServer(Server):
         self, path: str, body: dict[str, Any], on_tokens: OnTokens | None, limit_s: float | None
     ) -> Answer:
         arrivals: list[tuple[int, float]] = []
+        complete = False
         try:
             async with exchange(self.socket) as connection:
                 sent_s = time.monotonic()
@@ -88,7 +89,8 @@ class LlamaServer(Server):
                     async with asyncio.timeout(limit_s or ANSWER_TIMEOUT_S):
                         connection.send(path, body)
                         async for event in connection.events():
-                            if event.get("stop"):  # the last one, without a token
+                            complete = is_last(event)
+                            if complete:
                                 break
                             # Chunks of a chat have no count; only the first one's time is wanted.
                             count = event.get("tokens_predicted", len(arrivals) + 1)
@@ -100,9 +102,15 @@ class LlamaServer(Server):
                         raise self.failed(f"no end after {ANSWER_TIMEOUT_S:.0f} s") from None
         except (OSError, HttpFault) as error:
             raise self.failed(str(error)) from error
-        if not arrivals and limit_s is None:
-            raise self.failed("it answered without a token")
+        if not (arrivals and complete) and limit_s is None:
+            raise self.failed(f"its answer broke off after {len(arrivals)} events")
         return Answer(StreamTimes(sent_s, tuple(arrivals)))
+
+
+def is_last(event: dict[str, Any]) -> bool:
+    """Whether it ends the answer; such an event has no token. Of both kinds of stream."""
+    choices = event.get("choices") or [{}]
+    return bool(event.get("stop") or choices[0].get("finish_reason"))
 
 
 def sampler() -> dict[str, Any]:

@@ -69,7 +69,8 @@ class QwendServer(Server):
 
     async def is_ready(self) -> bool:
         try:
-            return (await self.status())["state"] in ("ready", "degraded")
+            async with AsyncClient(self.socket) as client:
+                return (await client.status())["state"] in ("ready", "degraded")
         except ClientError:
             return False
 
@@ -81,8 +82,12 @@ class QwendServer(Server):
             return False
 
     async def status(self) -> Mapping[str, Any]:
-        async with AsyncClient(self.socket) as client:
-            return await client.status()
+        """Raises: ServerFailed."""
+        try:
+            async with AsyncClient(self.socket) as client:
+                return await client.status()
+        except ClientError as error:
+            raise self.failed(str(error)) from error
 
     async def stream(
         self,
@@ -109,9 +114,12 @@ class QwendServer(Server):
 
     async def type_ahead(self, system: str, text: str) -> None:
         """Have computed what a message begins with; `can_type_ahead` says whether it can."""
-        async with AsyncClient(self.socket) as client:
-            options: dict[str, Any] = {PARTIAL: True}
-            await client.prefill(conversation(system, text), **options)
+        options: dict[str, Any] = {PARTIAL: True}
+        try:
+            async with AsyncClient(self.socket) as client:
+                await client.prefill(conversation(system, text), **options)
+        except ClientError as error:
+            raise self.failed(str(error)) from error
 
     def production_times(self) -> list[tuple[int, int, float]]:
         """What the tap has noted (see `tapped_daemon`); after `stop`."""

@@ -60,6 +60,7 @@ class Outcome:
     scenario: Scenario
     note: str = ""
     disturbance: str = ""
+    failed: bool = False
     parts: list[Part] = field(default_factory=list)
     last: dict[Source, Sequence[float]] = field(default_factory=dict)
     step_ms: dict[str, Any] = field(default_factory=dict)
@@ -126,7 +127,7 @@ async def run_scenario(scenario: Scenario, setup: Setup, plan: Plan) -> Outcome:
             for name, figures in scenario.finish(server).items():
                 outcome.last[server.side, name] = figures
     except ServerFailed as error:
-        outcome.note = f"failed: {error.what}"
+        outcome.note, outcome.failed = f"failed: {error.what}", True
         _say(str(error))
     finally:
         undo.close()

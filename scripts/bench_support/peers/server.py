@@ -13,10 +13,11 @@ import subprocess
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -170,6 +171,16 @@ class Server(ABC):
             with suppress(psutil.Error):
                 used += sum(process.cpu_times()[:2])
         return used
+
+
+async def at_once(*asked: Coroutine[Any, Any, Answer]) -> list[Answer]:
+    """All answers; if one fails, the others are given up and its error is raised."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(each) for each in asked]
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    return [task.result() for task in tasks]
 
 
 def _family(pid: int) -> list[psutil.Process]:

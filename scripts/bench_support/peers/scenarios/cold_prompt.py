@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from ..qwend_server import QWEND
 from ..scenario import Measured, Scenario, against_both
-from ..server import Server
+from ..server import Server, at_once
 from ..target import Row
 from ..workload import Workload
 
@@ -32,7 +30,7 @@ class SharedColdPrompt(Scenario):
     async def measure(self, server: Server, work: Workload) -> Measured:
         shared = work.shared(SHARED_TOKENS)
         prompts = [shared + work.fresh(OWN_TOKENS) for _ in range(CLIENTS)]
-        answers = await asyncio.gather(*[server.stream(prompt, 16) for prompt in prompts])
+        answers = await at_once(*[server.stream(prompt, 16) for prompt in prompts])
         return Measured({"slowest_ms": [max(answer.ttft_ms for answer in answers)]})
 
 

@@ -74,9 +74,12 @@ class Company(Scenario):
         server.stop()
         found: dict[str, list[float]] = {}
         heard = [answer for answer in server.answers if answer.times.arrivals]
-        for answer, times in delivery_of_each(server.production_times(), heard):
-            if count := self._beside.get(id(answer)):
-                found.setdefault(f"delivery_ms_beside_{count}", []).extend(times)
+        try:
+            for answer, times in delivery_of_each(server.production_times(), heard):
+                if count := self._beside.get(id(answer)):
+                    found.setdefault(f"delivery_ms_beside_{count}", []).extend(times)
+        except (ValueError, KeyError, OSError) as error:
+            raise server.failed(f"what its tap noted is not what was heard: {error!r}") from error
         return found
 
 

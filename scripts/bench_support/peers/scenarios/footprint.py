@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from ..memory import PeakPss
 from ..qwend_server import QWEND
 from ..scenario import Measured, Scenario, against_both
-from ..server import Server
+from ..server import Server, at_once
 from ..target import Row
 from ..workload import Workload
 
@@ -49,7 +47,7 @@ class Footprint(Scenario):
         async with PeakPss(lambda: [process.pid for process in server.processes()]) as seen:
             await server.started()
             loaded = seen.peak.total
-            await asyncio.gather(*[server.stream(prompt, DECODED) for prompt in prompts])
+            await at_once(*[server.stream(prompt, DECODED) for prompt in prompts])
         files = server.memory_files_bytes()
         server.stop()
         unmapped = max(0, files - seen.peak.shared)

@@ -7,7 +7,7 @@ import asyncio
 from ..answer import Answer
 from ..qwend_server import QWEND
 from ..scenario import Measured, Scenario, against_both
-from ..server import Server
+from ..server import Server, at_once
 from ..target import Row
 from ..workload import Workload
 
@@ -49,11 +49,10 @@ class Intruder(Scenario):
             if count >= COMES_AT_TOKEN:
                 comes.set()
 
-        async with asyncio.TaskGroup() as tasks:
-            intruder = tasks.create_task(intrude())
-            stream = await server.stream(prompt, STREAM_TOKENS, on_tokens=follow)
-            comes.set()
-        late, begin = intruder.result(), stream.first_at_s
+        stream, late = await at_once(
+            server.stream(prompt, STREAM_TOKENS, on_tokens=follow), intrude()
+        )
+        begin = stream.first_at_s
         return Measured(
             {"gap_ms": [max(stream.gaps_ms)], "intruder_ms": [late.ttft_ms]},
             {

@@ -12,9 +12,10 @@ from ..workload import Workload
 
 PROMPT_TOKENS, DECODED = 16, 64
 ALL_RIGHT, ALL_WRONG = f"{QWEND}, draft right", f"{QWEND}, draft wrong"
-# Settings that put a scripted drafter in the place of the real one. The engine has none yet: with
-# these filled in the scenario runs.
+# Settings that put a scripted drafter in the place of the real one, for ALL_RIGHT and ALL_WRONG.
+# The engine takes none yet: with these filled in the scenario runs.
 DRAFTS: Mapping[str, Mapping[str, str]] = {}
+WITHOUT: Mapping[str, str] = {"QWEND_ENGINE_SPECULATION": "false"}
 OFF: Mapping[str, Source] = {"without a draft": (QWEND, "tokens_per_s")}
 
 
@@ -46,7 +47,7 @@ class Speculation(Scenario):
         return "" if DRAFTS else "not available: no drafter yet"
 
     def server(self, side: str, setup: Setup) -> Server:
-        return QwendServer(setup, side=side, settings=DRAFTS.get(side))
+        return QwendServer(setup, side=side, settings=DRAFTS.get(side, WITHOUT))
 
     async def measure(self, server: Server, work: Workload) -> Measured:
         answer = await server.stream(work.fresh(PROMPT_TOKENS), DECODED)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from ..answer import tokens_per_s_together
 from ..qwend_server import QWEND
 from ..scenario import Measured, Scenario, against_both
-from ..server import Server
+from ..server import Server, at_once
 from ..target import Row
 from ..workload import Workload
 
@@ -36,6 +34,6 @@ class Together(Scenario):
         figures = {}
         for streams in SIZES:
             prompts = [work.fresh(PROMPT_TOKENS) for _ in range(streams)]
-            answers = await asyncio.gather(*[server.stream(each, DECODED) for each in prompts])
+            answers = await at_once(*[server.stream(each, DECODED) for each in prompts])
             figures[f"tokens_per_s_of_{streams}"] = [tokens_per_s_together(answers)]
         return Measured(figures)
