@@ -15,6 +15,7 @@ from typing import Any
 import llama_cpp
 
 from qwend.engine.drafting import MOST_DRAFTS
+from qwend.engine.llama.memory import areas, release_file, release_zeros
 from qwend.engine.settings import EngineStart
 from qwend.errors import ModelError
 
@@ -27,6 +28,9 @@ FLASH_ATTENTION = {
 }
 KV_TYPES = {"f16": llama_cpp.GGML_TYPE_F16, "q8_0": llama_cpp.GGML_TYPE_Q8_0}
 
+
+# Part of the loading after which the pages that were read are let go of.
+RELEASE_EACH = 0.1
 
 # llama.cpp has one log callback for the process and keeps only its address: whatever was given to
 # it must live as long as the process, or the next message is a segmentation fault.
@@ -89,23 +93,26 @@ def load_model(settings: EngineStart, progress: Callable[[float], None]) -> Any:
     params.n_gpu_layers = settings.gpu_layers
     params.load_mode = llama_cpp.LLAMA_LOAD_MODE_MMAP
     params.use_extra_bufts = repacking_is_safe(llama_cpp.llama_print_system_info())
-    callback = llama_cpp.llama_progress_callback(_reporter(progress))
+    callback = llama_cpp.llama_progress_callback(_reporter(progress, settings.model))
     params.progress_callback = callback
     model = llama_cpp.llama_model_load_from_file(settings.model.encode(), params)
     if not model:
         raise ModelError(f"llama.cpp cannot load the model: {log.last_errors}")
+    release_file(settings.model)
     return model
 
 
 def open_context(model: Any, settings: EngineStart) -> Any:
     """A context on a loaded model, to be freed before it. Raises: ModelError, as `load`."""
     log = NativeLog()
+    before = areas()
     context = llama_cpp.llama_init_from_model(model, _context_params(settings))
     if not context:
         raise ModelError(
             f"llama.cpp cannot make a context of {settings.cells} tokens: {log.last_errors}. "
             "If memory is short, lower `context` under [model]"
         )
+    release_zeros(before)
     return context
 
 
@@ -125,8 +132,15 @@ def most_outputs(settings: EngineStart) -> int:
     return max(settings.max_sequences, 1 + MOST_DRAFTS)
 
 
-def _reporter(progress: Callable[[float], None]) -> Callable[[float, Any], bool]:
+def _reporter(progress: Callable[[float], None], path: str) -> Callable[[float, Any], bool]:
+    released = 0.0
+
     def report(fraction: float, _user_data: Any) -> bool:
+        nonlocal released
+        if fraction - released >= RELEASE_EACH:
+            # What has been repacked is not read again: the peak stays near what is used.
+            release_file(path)
+            released = fraction
         progress(fraction)
         return True
 
