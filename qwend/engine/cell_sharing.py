@@ -12,6 +12,7 @@ was admitted never lacks room later.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from collections.abc import Sequence as SequenceOf
 
 from qwend.engine.sequence import Sequence
 
@@ -28,6 +29,20 @@ def used_cells(running: Iterable[Sequence]) -> int:
 
 def followers(source: Sequence, running: Iterable[Sequence]) -> list[Sequence]:
     return [one for one in running if one.source is source]
+
+
+def reserved_without(leaving: SequenceOf[Sequence], running: Iterable[Sequence]) -> int:
+    """The most that is reserved once all of `leaving` have left, in whatever order."""
+    reserved = 0
+    for one in running:
+        if one in leaving:
+            continue
+        source, shared = one.source, one.shared
+        while source is not None and source in leaving:
+            shared = min(shared, source.shared)
+            source = source.source
+        reserved += one.reserved_cells - (0 if source is None else shared)
+    return reserved
 
 
 def bequeath(leaving: Sequence, running: Iterable[Sequence]) -> Sequence | None:

@@ -115,9 +115,11 @@ class Engine:
         settled = self._settle()
         self._admit()
         batch = self.scheduler.schedule(self._clock())
-        if batch is not None and self._decode(batch):
-            self._sample(batch)
-            self._report_prefill()
+        elapsed = None if batch is None else self._decode(batch)
+        if batch is not None and elapsed is not None:
+            wrong = self._sample(batch)
+            self.speed.step(len(batch) - wrong, len(batch.sampled_rows) - wrong, elapsed)
+            self._report_prefill(batch)
         self._finish_prefilled()
         return self._emit(changed=settled)
 
@@ -151,23 +153,23 @@ class Engine:
             sequence.state = State.DECODE
             self._take_token(sequence, sequence.sampler.sample_kept(logits))
 
-    def _decode(self, batch: Batch) -> bool:
+    def _decode(self, batch: Batch) -> float | None:
+        """Seconds that it took; None if the model refused."""
         begin = self._clock()
         used_cells = self.scheduler.used_cells
         try:
             self._backend.decode(batch)
         except DecodeFailed as error:
             self._fail_rows(batch, error)
-            return False
+            return None
         now = self._clock()
         elapsed = now - begin
         rows, sampled = len(batch), len(batch.sampled_rows)
         self._steps += 1
         self._cost.observe(rows, elapsed, sampled=sampled, used_cells=used_cells)
-        self.speed.step(rows, sampled, elapsed)
         if self._company is not None:
             self._keep_company(rows, sampled, used_cells, elapsed, now)
-        return True
+        return elapsed
 
     def _keep_company(
         self, rows: int, sampled: int, used_cells: int, elapsed: float, now: float
@@ -178,27 +180,36 @@ class Engine:
         if self._company.threads != before:
             self._backend.set_threads(self._company.threads)
 
-    def _sample(self, batch: Batch) -> None:
+    def _sample(self, batch: Batch) -> int:
+        """Take what the rows brought; return how many brought nothing, being wrong drafts."""
+        wrong = 0
         for sequence, outputs in self.scheduler.commit(batch):
             if sequence.wants_answer:
-                self._sample_answer(sequence, batch, outputs)
+                wrong += len(outputs) - self._sample_answer(sequence, batch, outputs)
             else:
                 self._keep_opening(sequence, outputs[0])
+        return wrong
 
-    def _sample_answer(self, sequence: Sequence, batch: Batch, outputs: tuple[int, ...]) -> None:
-        """Take a token for the known row, and go on as long as the drafts are what is sampled."""
+    def _sample_answer(self, sequence: Sequence, batch: Batch, outputs: tuple[int, ...]) -> int:
+        """Take a token for the known row, and go on as long as the drafts are what is sampled.
+
+        Returns how many tokens were taken.
+        """
         self._prepare_to_answer(sequence)
+        taken = 0
         for taken, output in enumerate(outputs, 1):
             assert sequence.sampler is not None
             token = sequence.sampler.sample(output)
             self._take_token(sequence, token)
-            if taken == len(outputs) or sequence.state is State.FINISHED:
-                break
-            if token != batch.rows[outputs[taken]].token:
+            # Tokens that were held back for a stop string may have gone out with this one, and
+            # have taken the credit that the next was to have.
+            over = sequence.state is State.FINISHED or sequence.credit <= 0
+            if over or taken == len(outputs) or token != batch.rows[outputs[taken]].token:
                 break
             self.scheduler.accept(sequence)
         if len(outputs) > 1:
             self.scheduler.settle(sequence)
+        return taken
 
     def _prepare_to_answer(self, sequence: Sequence) -> None:
         if sequence.sampler is None:
@@ -261,10 +272,13 @@ class Engine:
             if sequence.prefilled:
                 self._finish(sequence, "prefilled")
 
-    def _report_prefill(self) -> None:
+    def _report_prefill(self, batch: Batch) -> None:
+        moved = {row.seq_id for row in batch.rows}
         for sequence in self.scheduler.running:
-            # Progress comes before the first token only, as the protocol says.
-            if sequence.remaining_prefill and not sequence.answer:
+            # Progress comes before the first token only, as the protocol says. One that waits
+            # tells nothing: its client may not even be reading.
+            waits = sequence.seq_id not in moved or not sequence.remaining_prefill
+            if not waits and not sequence.answer:
                 self._events.append(
                     Prefilling(sequence.id, sequence.computed, len(sequence.prompt))
                 )

@@ -18,10 +18,23 @@ def prefill_shares(
     """
     ready = [one for one in running if one.ready_prefill]
     shares: dict[int, int] = {}
-    for background in (False, True):
-        among = [one for one in ready if is_background(one, now) is background]
+    urgent = _urgent(running, now)
+    for first in (True, False):
+        among = [one for one in ready if (one in urgent) is first]
         rows -= _share(among, rows, shares)
     return [(one, shares[one.seq_id]) for one in ready if shares.get(one.seq_id)]
+
+
+def _urgent(running: SequenceOf[Sequence], now: float) -> set[Sequence]:
+    """Interactive ones, and background ones that compute what an interactive one waits for."""
+    urgent = {one for one in running if not is_background(one, now)}
+    for one in list(urgent):
+        waits: Sequence | None = one
+        while waits is not None and waits.joins:
+            waits = waits.source
+            if waits is not None:
+                urgent.add(waits)
+    return urgent
 
 
 def _share(among: list[Sequence], rows: int, shares: dict[int, int]) -> int:

@@ -36,7 +36,7 @@ class PrefixReuse:
         if source is not None and common >= found:
             self._follow(sequence, source, common)
         elif hit is not None:
-            sequence.computed = self._restore(sequence, hit, running)
+            sequence.reuse(self._restore(sequence, hit, running))
 
     def join(self, sequence: Sequence) -> None:
         """Take over the common cells if they are all computed by now."""
@@ -46,20 +46,19 @@ class PrefixReuse:
 
     def take_what_is_there(self, heir: Sequence, leaving: Sequence) -> None:
         """The source of a sequence that waits to join leaves: go on from what it has computed."""
-        self._share(
-            heir, leaving, min(leaving.computed, common_prefix(leaving.tokens, heir.tokens))
-        )
+        common = common_prefix(leaving.tokens, heir.tokens)
+        self._share(heir, leaving, min(leaving.computed, common, _reusable(heir)))
 
     def _share(self, sequence: Sequence, source: Sequence, count: int) -> None:
-        count = min(count, sequence.known - 1 if sequence.wants_answer else sequence.known)
         if count > 0:
             self._backend.share(source.seq_id, sequence.seq_id, count)
         sequence.joins = False
-        sequence.computed = count
-        if not sequence.answer:
-            sequence.cached = count
+        sequence.reuse(count)
 
     def _follow(self, sequence: Sequence, source: Sequence, common: int) -> None:
+        if source.computed < common:
+            # An opening serves at once or not at all: who waits computes its last token itself.
+            common = min(common, _reusable(sequence))
         sequence.source, sequence.shared = source, common
         sequence.joins = True
         self.join(sequence)
@@ -95,3 +94,8 @@ class PrefixReuse:
         if not whole:
             self._backend.trim(sequence.seq_id, hit.count)
         return hit.count
+
+
+def _reusable(sequence: Sequence) -> int:
+    """Known tokens that need no step of its own: the last one is computed for its logits."""
+    return sequence.known - 1 if sequence.wants_logits else sequence.known

@@ -128,7 +128,9 @@ class Scheduler:
             if sequence.checkpoint and sequence.computed == sequence.checkpoint:
                 sequence.checkpoint = 0
                 self._park(sequence)
-            if sequence.wants_answer and not sequence.remaining_prefill:
+            # One that has ended already, with its opening's token, must not come to life again.
+            prefilled = sequence.state is State.PREFILL and not sequence.remaining_prefill
+            if sequence.wants_answer and prefilled:
                 sequence.state = State.DECODE
         return [(by_seq_id[seq_id], tuple(rows)) for seq_id, rows in sampled.items()]
 
@@ -146,6 +148,7 @@ class Scheduler:
         self._leave(sequence)
         sequence.state = State.WAITING
         sequence.computed = 0
+        sequence.preempted = True
         self.waiting.add(sequence)
 
     def remove(self, sequence: Sequence, *, keep_prefix: bool) -> None:
@@ -179,20 +182,17 @@ class Scheduler:
             return None
         victims = [one for one in self.running if is_background(one, now)]
         victims = [one for one in victims if one.state is not State.FINISHED]
-        others = [one for one in self.running if one not in victims]
-        needed = head.reserved_cells + sum(one.reserved_cells for one in others)
+        needed = head.reserved_cells + cell_sharing.reserved_without(victims, self.running)
         if not victims or needed > self._facts.cells:
             return None
         return max(victims, key=lambda one: (one.times.started, one.id))
 
     def _start(self, sequence: Sequence) -> None:
         sequence.seq_id = self._free_ids.pop()
-        answers = sequence.wants_answer and sequence.opening is None
-        # The last token is computed even if it is known: its logits are what the answer starts
-        # from, unless they have been kept.
-        self._reuse.begin(sequence, self.running, sequence.known - 1 if answers else sequence.known)
-        if not sequence.answer:
-            sequence.cached = sequence.computed
+        # The last token is computed even if it is in the cache: its logits are what the answer
+        # starts from, unless they have been kept.
+        last = 1 if sequence.wants_logits and sequence.opening is None else 0
+        self._reuse.begin(sequence, self.running, sequence.known - last)
         sequence.state = State.PREFILL
         self.running.append(sequence)
 
@@ -224,8 +224,11 @@ class Scheduler:
         )
 
     def _drafts(self, decoding: list[Sequence]) -> list[tuple[int, ...]]:
-        # Everyone who runs may ask for one row of logits in this step.
-        spare = self._facts.outputs - len(self.running)
+        # Everyone who runs may ask for one row of logits in this step, and prompts must move on.
+        room = self._facts.batch_rows - len(decoding)
+        if any(one.ready_prefill for one in self.running):
+            room -= MIN_CHUNK_ROWS
+        spare = min(self._facts.outputs - len(self.running), room)
         if not self._facts.can_trim or spare <= 0:
             return [()] * len(decoding)
         return draft_counts(decoding, self._cost, spare, self.used_cells)

@@ -73,6 +73,7 @@ class Sequence:
     source: Sequence | None = None
     shared: int = 0
     joins: bool = False
+    preempted: bool = False  # once at least: it has computed tokens that it may find again
     detokenizer: Detokenizer = field(default_factory=Detokenizer)
     stop: StopMatcher = field(init=False)
     reasoning: ReasoningSplitter | None = None  # None: all text is content
@@ -140,6 +141,13 @@ class Sequence:
     def wants_logits(self) -> bool:
         """Of its last known token."""
         return self.wants_answer or self.request.partial
+
+    def reuse(self, count: int) -> None:
+        """The first `count` tokens are in the cells without a step of this sequence."""
+        self.computed = count
+        # What it computed itself and finds again after a preemption is no help from the cache.
+        if not self.preempted:
+            self.cached = count
 
     def token_at(self, position: int) -> int:
         prompt = self.prompt

@@ -17,7 +17,10 @@ class SpeedMeter:
         self.prefill_tok_s = 0.0
 
     def step(self, rows: int, sampled: int, seconds: float) -> None:
-        """Count a step that was all decode or all prefill; mixed steps say nothing about either."""
+        """Count a step that was all decode or all prefill; mixed steps say nothing about either.
+
+        rows: without those of drafts that were wrong, which brought no token. sampled: of these.
+        """
         if seconds <= 0.0:
             return
         rate = rows / seconds

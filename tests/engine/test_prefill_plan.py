@@ -88,3 +88,14 @@ def test_a_step_ends_at_the_checkpoint() -> None:
     assert shares([sequence], 90) == {0: 70}
     sequence.computed = 70
     assert shares([sequence], 90) == {0: 30}
+
+
+def test_background_that_computes_what_an_interactive_one_waits_for_is_as_urgent() -> None:
+    leader = running_at(0, 100, 0, priority=BACKGROUND)
+    between = running_at(1, 80, 0, source=leader, shared=60, priority=BACKGROUND)
+    chat = running_at(2, 70, 0, source=between, shared=50)
+    other = running_at(3, 500, 0)
+    # The shortest and the oldest, while the other would have had all as the only interactive one.
+    assert shares([leader, between, chat, other], 32) == {0: 32}
+    chat.joins = False
+    assert shares([leader, between, other], 32) == {3: 32}
