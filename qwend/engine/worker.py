@@ -34,6 +34,7 @@ from qwend.engine.scripted import open_scripted
 from qwend.engine.settings import EngineStart
 from qwend.engine.snapshot_store import SnapshotStore
 from qwend.engine.snapshot_writer import SnapshotWriter
+from qwend.engine.time_slice import want_long_slices
 from qwend.errors import QwendError
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
@@ -192,6 +193,7 @@ def _prepare_process(parent: int) -> None:
     if os.getppid() != parent:
         raise FrontGone  # it died before the line above took effect
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    want_long_slices(os.nice(0))
     # Ctrl-C in a terminal reaches the whole group; the front decides when the engine ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:

@@ -131,7 +131,7 @@ def test_what_the_engine_needs_is_allowed(name: str) -> None:
     service = settings(name)
     filters = service["SystemCallFilter"]
     # Later lines win: first the refusal of @resources, then the one call of it that is needed.
-    assert filters[-1] == "sched_setaffinity"
+    assert filters[-1] == "sched_setaffinity sched_setattr"
     assert not any("@sync" in line for line in filters)
     # An OOM kill of the engine is the front's to answer, not the end of the service.
     assert service["OOMPolicy"] == ["continue"]
