@@ -30,8 +30,9 @@ def test_the_peak_of_this_process_is_seen() -> None:
     async def watch() -> Pss:
         async with PeakPss(lambda: [os.getpid()], every_s=0) as seen:
             held = b"x" * (32 << 20)
-            while seen.peak.total < len(held):
-                await asyncio.sleep(0)
+            async with asyncio.timeout(5):
+                while seen.peak.total < len(held):
+                    await asyncio.sleep(0)
             del held
         return seen.peak
 

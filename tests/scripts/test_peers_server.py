@@ -22,8 +22,15 @@ STUBBORN = (
 )
 
 
-def stubborn(home: ScriptedServer) -> subprocess.Popen[bytes]:
-    process = subprocess.Popen([sys.executable, "-c", STUBBORN], stdout=subprocess.PIPE)
+# Ends on SIGTERM in its own way, as llama-server does: while it is stopped it cannot.
+ORDERLY = (
+    "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(7));"
+    "print('ready', flush=True); time.sleep(60)"
+)
+
+
+def running(code: str) -> subprocess.Popen[bytes]:
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
     assert process.stdout is not None
     assert process.stdout.readline() == b"ready\n"
     process.stdout.close()
@@ -31,7 +38,7 @@ def stubborn(home: ScriptedServer) -> subprocess.Popen[bytes]:
 
 
 def test_what_ignores_sigterm_is_killed_with_its_children(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ScriptedServer, "_spawn", stubborn)
+    monkeypatch.setattr(ScriptedServer, "_spawn", lambda server: running(STUBBORN))
     monkeypatch.setattr(server_module, "STOP_TIMEOUT_S", 0.05)
     server = ScriptedServer("x")
     server.start()
@@ -44,14 +51,15 @@ def test_what_ignores_sigterm_is_killed_with_its_children(monkeypatch: pytest.Mo
     assert alive == []
 
 
-def test_a_stopped_process_is_ended_too() -> None:
+def test_a_paused_process_is_woken_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ScriptedServer, "_spawn", lambda server: running(ORDERLY))
     server = ScriptedServer("x")
     server.start()
     process = server.process
     assert process is not None
     process.send_signal(signal.SIGSTOP)
     server.close()
-    assert process.returncode == -signal.SIGTERM
+    assert process.returncode == 7
 
 
 def test_its_home_stays_between_starts_and_goes_at_the_end() -> None:
