@@ -40,9 +40,8 @@ class PrefixReuse:
 
     def join(self, sequence: Sequence) -> None:
         """Take over the common cells if they are all computed by now."""
-        source = sequence.source
-        if sequence.joins and source is not None and source.computed >= sequence.shared:
-            self._share(sequence, source, sequence.shared)
+        if sequence.source is not None and sequence.ready_to_join:
+            self._share(sequence, sequence.source, sequence.shared)
 
     def take_what_is_there(self, heir: Sequence, leaving: Sequence) -> None:
         """The source of a sequence that waits to join leaves: go on from what it has computed."""

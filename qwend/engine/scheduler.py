@@ -51,7 +51,9 @@ class Scheduler:
         head = self.waiting.head(now)
         if head is not None and (self._has_room(head) or self._to_preempt(head, now)):
             return False
-        return not any(one.ready_prefill or one.ready_to_decode for one in self.running)
+        return not any(
+            one.ready_prefill or one.ready_to_join or one.ready_to_decode for one in self.running
+        )
 
     @property
     def reserved_cells(self) -> int:

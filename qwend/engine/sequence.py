@@ -119,6 +119,11 @@ class Sequence:
         return max(0, self.remaining_prefill - withheld)
 
     @property
+    def ready_to_join(self) -> bool:
+        """Its source has computed all that it waits for."""
+        return self.joins and self.source is not None and self.source.computed >= self.shared
+
+    @property
     def prefilled(self) -> bool:
         """All that was asked for is computed, and nothing but that was asked for."""
         over = self.state is State.FINISHED

@@ -15,8 +15,8 @@ import pytest
 
 from qwend.engine.engine import Engine
 from qwend.engine.events import Event, Gauges, Prefilling, Produced, Queued, Started
-from qwend.engine.request import EngineRequest, Kind, Priority, SamplingParams
-from qwend.engine.scripted import Script, ScriptedSampler
+from qwend.engine.request import EngineRequest, Kind, Priority
+from qwend.engine.scripted import Script
 from qwend.engine.sequence import State
 from qwend.engine.waiting import BACKGROUND_PATIENCE_S
 from tests.support.drafters import cheap_rows, knowing
@@ -37,24 +37,8 @@ ANSWER = "a long answer that takes its time and is worth waiting for"
 PROMPT = "the prompt of the background request"
 
 
-class CountingBackend(RecordingBackend):
-    """Knows which samplers are open."""
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(Script(answer=ANSWER), **settings)
-        self.opened: list[ScriptedSampler] = []
-        self.closed: list[ScriptedSampler] = []
-
-    def open_sampler(self, params: SamplingParams, prompt: tuple[int, ...]) -> ScriptedSampler:
-        backend = self
-
-        class Counted(ScriptedSampler):
-            def close(self) -> None:
-                super().close()
-                backend.closed.append(self)
-
-        self.opened.append(Counted(self, params))
-        return self.opened[-1]
+def backend_of(**settings: Any) -> RecordingBackend:
+    return RecordingBackend(Script(answer=ANSWER), **settings)
 
 
 def background(text: str = PROMPT, **fields: Any) -> EngineRequest:
@@ -84,7 +68,7 @@ def to_the_end(engine: Engine, backend: RecordingBackend) -> list[Event]:
 
 def check_as_alone(said: Transcript, request: EngineRequest, **settings: Any) -> None:
     """Exactly what it says with the machine to itself."""
-    alone = answer(engine_over(CountingBackend(**settings)), replace(request, credit=1 << 20))
+    alone = answer(engine_over(backend_of(**settings)), replace(request, credit=1 << 20))
     assert (said.ids, said.text) == (alone.ids, alone.text)
     assert said.finished.finish_reason == alone.finished.finish_reason
     check_contiguous(said)
@@ -104,7 +88,7 @@ BY_IDS = {"cells": 1_000, "sequences": 1}
 def test_an_interactive_request_starts_at_once_and_the_other_goes_on_later(
     steps: int, settings: dict[str, Any], prefix_bytes: int
 ) -> None:
-    backend = CountingBackend(**settings)
+    backend = backend_of(**settings)
     engine = engine_over(backend, prefix_bytes=prefix_bytes)
     slow, quick = background(), chat(max_tokens=60)
     engine.submit(slow)
@@ -120,7 +104,7 @@ def test_an_interactive_request_starts_at_once_and_the_other_goes_on_later(
         check_as_alone(said[request.id], request, **settings)
     check_empty(engine, backend)
     # Its sampler was kept, so that its random numbers and penalties go on.
-    assert len(backend.opened) == len(backend.closed) == 2
+    assert (len(backend.samplers), backend.open_samplers) == (2, 0)
     assert said[slow.id].finished.cached_tokens == 0
     if prefix_bytes > 60:
         assert backend.restored
@@ -130,7 +114,7 @@ def test_an_interactive_request_starts_at_once_and_the_other_goes_on_later(
 @pytest.mark.parametrize("steps", [1, 2])
 def test_one_in_the_middle_of_its_prefill_goes_on_later(steps: int, prefix_bytes: int) -> None:
     settings = {**BY_IDS, "batch_rows": 16}
-    backend = CountingBackend(**settings)
+    backend = backend_of(**settings)
     engine = engine_over(backend, prefix_bytes=prefix_bytes)
     slow, quick = background(), chat()
     engine.submit(slow)
@@ -149,7 +133,7 @@ def test_one_in_the_middle_of_its_prefill_goes_on_later(steps: int, prefix_bytes
 
 
 def test_a_prefill_in_the_background_is_preempted_and_finished_later() -> None:
-    backend = CountingBackend(cells=1_000, sequences=1, batch_rows=16)
+    backend = backend_of(cells=1_000, sequences=1, batch_rows=16)
     engine = engine_over(backend)
     slow, quick = background(kind=Kind.PREFILL), chat()
     engine.submit(slow)
@@ -163,7 +147,7 @@ def test_a_prefill_in_the_background_is_preempted_and_finished_later() -> None:
 
 
 def test_one_that_is_preempted_again_and_again_still_says_it_all() -> None:
-    backend = CountingBackend(**BY_IDS)
+    backend = backend_of(**BY_IDS)
     engine = engine_over(backend)
     slow = background()
     engine.submit(slow)
@@ -177,7 +161,7 @@ def test_one_that_is_preempted_again_and_again_still_says_it_all() -> None:
 
 
 def test_with_drafts_it_goes_on_as_it_would_alone() -> None:
-    backend = CountingBackend(cells=1_000, sequences=1, outputs=8)
+    backend = backend_of(cells=1_000, sequences=1, outputs=8)
     engine = engine_over(
         backend,
         cost=cheap_rows(),
@@ -195,7 +179,7 @@ def test_with_drafts_it_goes_on_as_it_would_alone() -> None:
 
 @pytest.mark.parametrize("credit", [1, 3])
 def test_one_that_waits_for_credit_is_preempted_and_goes_on_when_it_has_some(credit: int) -> None:
-    backend = CountingBackend(**BY_IDS)
+    backend = backend_of(**BY_IDS)
     engine = engine_over(backend)
     slow, quick = background(credit=credit), chat()
     engine.submit(slow)
@@ -211,7 +195,7 @@ def test_one_that_waits_for_credit_is_preempted_and_goes_on_when_it_has_some(cre
 
 
 def test_a_grant_while_it_waits_in_the_queue_counts() -> None:
-    backend = CountingBackend(**BY_IDS)
+    backend = backend_of(**BY_IDS)
     engine = engine_over(backend)
     slow, quick = background(credit=2), chat()
     engine.submit(slow)
@@ -224,21 +208,21 @@ def test_a_grant_while_it_waits_in_the_queue_counts() -> None:
 
 
 def test_cancelling_one_that_was_preempted_closes_its_sampler() -> None:
-    backend = CountingBackend(**BY_IDS)
+    backend = backend_of(**BY_IDS)
     engine = engine_over(backend)
     slow, quick = background(), chat()
     engine.submit(slow)
     events = step(engine, backend, 5)
     engine.submit(quick)
     events += step(engine, backend)
-    assert backend.closed == []
+    assert backend.open_samplers == 2
     engine.cancel(slow.id)
-    assert backend.closed == backend.opened[:1]
+    assert [one.closed for one in backend.samplers] == [True, False]
     events += to_the_end(engine, backend)
     said = by_request(events)
     assert (said[slow.id].finished.finish_reason, said[slow.id].text) == ("cancelled", ANSWER[:5])
     assert said[quick.id].text == ANSWER[:20]
-    assert len(backend.closed) == 2
+    assert backend.open_samplers == 0
     check_empty(engine, backend)
 
 
@@ -246,7 +230,7 @@ def test_cancelling_one_that_was_preempted_closes_its_sampler() -> None:
 
 
 def test_the_youngest_gives_way_first_and_no_more_than_must() -> None:
-    backend = CountingBackend(cells=1_000, sequences=3)
+    backend = backend_of(cells=1_000, sequences=3)
     engine = engine_over(backend, clock=(clock := Clock()))
     requests = [background(f"{number} {PROMPT}", uid=number) for number in range(3)]
     for request in requests:
@@ -264,7 +248,7 @@ def test_the_youngest_gives_way_first_and_no_more_than_must() -> None:
 
 
 def test_a_request_that_fits_preempts_nobody() -> None:
-    backend = CountingBackend(cells=1_000, sequences=2)
+    backend = backend_of(cells=1_000, sequences=2)
     engine = engine_over(backend)
     engine.submit(slow := background())
     step(engine, backend, 3)
@@ -274,7 +258,7 @@ def test_a_request_that_fits_preempts_nobody() -> None:
 
 
 def test_interactive_requests_are_never_preempted() -> None:
-    backend = CountingBackend(**BY_IDS)
+    backend = backend_of(**BY_IDS)
     engine = engine_over(backend)
     engine.submit(first := chat("first", max_tokens=50))
     step(engine, backend, 3)
@@ -285,7 +269,7 @@ def test_interactive_requests_are_never_preempted() -> None:
 
 
 def test_background_does_not_preempt_background() -> None:
-    backend = CountingBackend(**BY_IDS)
+    backend = backend_of(**BY_IDS)
     engine = engine_over(backend)
     engine.submit(first := background())
     step(engine, backend, 3)
@@ -296,7 +280,7 @@ def test_background_does_not_preempt_background() -> None:
 
 def test_nobody_is_preempted_where_it_would_not_help() -> None:
     # 70 cells are a chat's that stays, 60 the background's, and 100 of 150 are wanted.
-    backend = CountingBackend(cells=150, sequences=4)
+    backend = backend_of(cells=150, sequences=4)
     engine = engine_over(backend)
     stays, slow, large = (
         chat("x" * 40, max_tokens=31),
@@ -317,7 +301,7 @@ def test_nobody_is_preempted_where_it_would_not_help() -> None:
 def test_room_is_judged_with_shared_cells_counted_once() -> None:
     # 1. Two chats of 79 cells have 59 in common: 99 of 160 are theirs.
     # 2. 45 are the background's, and 50 are wanted: enough once it has gone.
-    backend = CountingBackend(cells=160, sequences=4)
+    backend = backend_of(cells=160, sequences=4)
     engine = engine_over(backend)
     chats = [chat("x" * 60, max_tokens=20) for _ in range(2)]
     slow = background("y" * 36, max_tokens=10)
@@ -332,7 +316,7 @@ def test_room_is_judged_with_shared_cells_counted_once() -> None:
 
 
 def test_background_that_has_waited_long_enough_is_not_preempted_and_preempts() -> None:
-    backend = CountingBackend(**BY_IDS)
+    backend = backend_of(**BY_IDS)
     engine = engine_over(backend, clock=(clock := Clock()))
     engine.submit(first := background(max_tokens=200))
     step(engine, backend)
@@ -349,7 +333,7 @@ def test_background_that_has_waited_long_enough_is_not_preempted_and_preempts() 
 
 def test_a_leader_that_gives_way_leaves_what_it_has_to_who_waits_for_it() -> None:
     # The follower is interactive and of the same uid, the one that wants the room of another.
-    backend = CountingBackend(cells=330, sequences=4, batch_rows=16)
+    backend = backend_of(cells=330, sequences=4, batch_rows=16)
     engine = engine_over(backend, prefix_bytes=0)
     text = "p" * 80
     slow, follower = background(text, max_tokens=100, uid=2), chat(text + "!", max_tokens=40)
@@ -369,7 +353,7 @@ def test_a_leader_that_gives_way_leaves_what_it_has_to_who_waits_for_it() -> Non
 
 
 def test_a_preempted_one_says_nothing_more_of_its_prefill_after_the_first_token() -> None:
-    backend = CountingBackend(cells=1_000, sequences=1, batch_rows=8)
+    backend = backend_of(cells=1_000, sequences=1, batch_rows=8)
     engine = engine_over(backend, prefix_bytes=0)
     engine.submit(slow := background())
     events = step(engine, backend, 10)
@@ -380,7 +364,7 @@ def test_a_preempted_one_says_nothing_more_of_its_prefill_after_the_first_token(
 
 
 def test_who_waits_for_credit_does_not_tell_its_progress_again_and_again() -> None:
-    backend = CountingBackend(cells=1_000, sequences=2)
+    backend = backend_of(cells=1_000, sequences=2)
     engine = engine_over(backend)
     paused, stream = ask("x" * 40, credit=0, max_tokens=9, uid=1), ask("y", max_tokens=9, uid=2)
     engine.submit(paused)

@@ -16,7 +16,7 @@ from qwend.engine.drafting import OpenDrafter, PromptLookup
 from qwend.engine.engine import Engine, EngineSettings
 from qwend.engine.events import Event, Failed, Finished, Gauges, Prefilling, Produced, Started
 from qwend.engine.request import ChatTurn, EngineRequest, Kind, SamplingParams
-from qwend.engine.scripted import Script, ScriptedBackend
+from qwend.engine.scripted import Script, ScriptedBackend, ScriptedSampler
 from qwend.engine.step_cost import StepCost
 
 # A run that takes more steps than this hangs: no test here needs a tenth of it.
@@ -36,6 +36,14 @@ class Clock:
         return self.now
 
 
+class CountedSampler(ScriptedSampler):
+    closed = False
+
+    def close(self) -> None:
+        super().close()
+        self.closed = True
+
+
 class RecordingBackend(ScriptedBackend):
     """The scripted backend, remembering what went through it."""
 
@@ -45,10 +53,19 @@ class RecordingBackend(ScriptedBackend):
         self.shared: list[tuple[int, int, int]] = []
         self.restored: list[int] = []
         self.saved = 0
+        self.samplers: list[CountedSampler] = []
 
     def decode(self, batch: Batch) -> None:
         super().decode(batch)
         self.batches.append(batch)
+
+    def open_sampler(self, params: SamplingParams, prompt: tuple[int, ...]) -> CountedSampler:
+        self.samplers.append(CountedSampler(self, params))
+        return self.samplers[-1]
+
+    @property
+    def open_samplers(self) -> int:
+        return sum(not one.closed for one in self.samplers)
 
     def share(self, source: int, target: int, count: int) -> None:
         super().share(source, target, count)
