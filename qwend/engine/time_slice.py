@@ -44,4 +44,4 @@ def want_long_slices(nice: int, machine: str = platform.machine()) -> bool:
         return False  # who gave it another policy meant it
     wanted = _Attributes(size=ctypes.sizeof(_Attributes), sched_nice=nice, sched_runtime=SLICE_NS)
     # A refusal (a filter of system calls) costs nothing but the few tokens that come a tick late.
-    return ctypes.CDLL(None).syscall(number, 0, ctypes.byref(wanted), 0) == 0
+    return bool(ctypes.CDLL(None).syscall(number, 0, ctypes.byref(wanted), 0) == 0)
