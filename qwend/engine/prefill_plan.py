@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence as SequenceOf
 
 from qwend.engine.sequence import Sequence
-from qwend.engine.waiting import is_background
+from qwend.engine.waiting import prefills_later
 
 
 def prefill_shares(
@@ -27,7 +27,7 @@ def prefill_shares(
 
 def _urgent(running: SequenceOf[Sequence], now: float) -> set[Sequence]:
     """Interactive ones, and background ones that compute what an interactive one waits for."""
-    urgent = {one for one in running if not is_background(one, now)}
+    urgent = {one for one in running if not prefills_later(one, now)}
     for one in list(urgent):
         waits: Sequence | None = one
         while waits is not None and waits.joins:

@@ -16,6 +16,7 @@ from qwend.engine.backend import Backend
 from qwend.engine.batch import Batch, Row
 from qwend.engine.prefill_plan import prefill_shares
 from qwend.engine.prefix_cache import MIN_TOKENS, PrefixCache
+from qwend.engine.request import Priority
 from qwend.engine.reuse import PrefixReuse
 from qwend.engine.sequence import Sequence, State
 from qwend.engine.speculation import draft_counts
@@ -82,9 +83,12 @@ class Scheduler:
                 victim = self._to_preempt(sequence, now)
                 if victim is None:
                     break
-                self.preempt(victim)
+                self.preempt(victim, now)
                 continue
             self.waiting.remove(sequence)
+            background = sequence.request.priority is Priority.BACKGROUND
+            sequence.promoted = background and not is_background(sequence, now)
+            sequence.admitted = now
             if not sequence.times.started:
                 sequence.times.started = now
                 started.append(sequence)
@@ -144,13 +148,14 @@ class Scheduler:
         """Free the cells of drafts that were wrong."""
         self._backend.trim(sequence.seq_id, sequence.computed)
 
-    def preempt(self, sequence: Sequence) -> None:
+    def preempt(self, sequence: Sequence, now: float) -> None:
         """Back to the queue, with a copy of its cells in the prefix cache; nothing is lost."""
         self._park(sequence)
         self._leave(sequence)
         sequence.state = State.WAITING
         sequence.computed = 0
         sequence.preempted = True
+        sequence.waiting_since = now
         self.waiting.add(sequence)
 
     def remove(self, sequence: Sequence, *, keep_prefix: bool) -> None:

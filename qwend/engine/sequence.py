@@ -72,6 +72,11 @@ class Sequence:
     # the source is still computing them and the sequence waits.
     source: Sequence | None = None
     shared: int = 0
+    # Seconds of the engine's clock: since when it waits, and when it was last given its cells.
+    # promoted: a background sequence that has waited long enough to count as an interactive one.
+    waiting_since: float = field(init=False)
+    admitted: float = 0.0
+    promoted: bool = False
     joins: bool = False
     preempted: bool = False  # once at least: it has computed tokens that it may find again
     detokenizer: Detokenizer = field(default_factory=Detokenizer)
@@ -86,6 +91,7 @@ class Sequence:
 
     def __post_init__(self) -> None:
         self.stop = StopMatcher(self.request.stop)
+        self.waiting_since = self.times.received
 
     @property
     def id(self) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from qwend.engine.request import Priority
-from qwend.engine.sequence import Sequence
+from qwend.engine.sequence import Sequence, State
 
 # What a person who chats notices least: a background request may be put off for as long as one
 # ordinary answer of 0.5B on two cores takes (300 tokens at 30 a second).
@@ -45,7 +45,14 @@ class WaitingQueue:
 
 
 def is_background(sequence: Sequence, now: float) -> bool:
-    """True if it gives way to interactive requests now."""
-    if sequence.request.priority is not Priority.BACKGROUND:
+    """True if it gives way to interactive requests now, in the queue or out of its cells."""
+    if sequence.request.priority is not Priority.BACKGROUND or sequence.promoted:
         return False
-    return now - sequence.times.received < BACKGROUND_PATIENCE_S
+    if sequence.state is not State.WAITING:
+        return True
+    return now - sequence.waiting_since < BACKGROUND_PATIENCE_S
+
+
+def prefills_later(sequence: Sequence, now: float) -> bool:
+    """True if interactive prompts are computed before its own; not for ever, once it has begun."""
+    return is_background(sequence, now) and now - sequence.admitted < BACKGROUND_PATIENCE_S

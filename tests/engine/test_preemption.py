@@ -315,20 +315,29 @@ def test_room_is_judged_with_shared_cells_counted_once() -> None:
     assert [one.id for one in engine.scheduler.waiting] == [slow.id]
 
 
-def test_background_that_has_waited_long_enough_is_not_preempted_and_preempts() -> None:
+def test_background_gives_way_however_long_it_has_run() -> None:
     backend = backend_of(**BY_IDS)
     engine = engine_over(backend, clock=(clock := Clock()))
     engine.submit(first := background(max_tokens=200))
     step(engine, backend)
-    engine.submit(second := replace(background("second"), received_s=clock.now + 1.0))
+    clock.now += 10 * BACKGROUND_PATIENCE_S
+    engine.submit(quick := replace(chat(), received_s=clock.now))
+    step(engine, backend)
+    assert [one.id for one in engine.scheduler.running] == [quick.id]
+    assert [one.id for one in engine.scheduler.waiting] == [first.id]
+
+
+def test_background_that_has_waited_long_enough_preempts_and_is_not_preempted() -> None:
+    backend = backend_of(**BY_IDS)
+    engine = engine_over(backend, clock=(clock := Clock()))
+    engine.submit(first := background(max_tokens=200))
+    step(engine, backend)
+    engine.submit(second := replace(background("second"), received_s=clock.now))
     clock.now += BACKGROUND_PATIENCE_S
     engine.submit(quick := replace(chat(), received_s=clock.now))
     step(engine, backend)
-    assert [one.id for one in engine.scheduler.running] == [first.id]
-    assert [one.id for one in engine.scheduler.waiting] == [quick.id, second.id]
-    clock.now += 1.0
-    step(engine, backend)
-    assert [one.id for one in engine.scheduler.waiting] == [second.id, quick.id]
+    assert [one.id for one in engine.scheduler.running] == [second.id]
+    assert [one.id for one in engine.scheduler.waiting] == [quick.id, first.id]
 
 
 def test_a_leader_that_gives_way_leaves_what_it_has_to_who_waits_for_it() -> None:

@@ -67,7 +67,7 @@ class Stage:
     def leave(self, sequence: Sequence, way: str) -> None:
         before = self.scheduler.reserved_cells
         if way == "preempt":
-            self.scheduler.preempt(sequence)
+            self.scheduler.preempt(sequence, 0.0)
         else:
             self.scheduler.remove(sequence, keep_prefix=way != "fail")
         assert self.scheduler.reserved_cells <= before, "the reservation grew"
