@@ -222,10 +222,9 @@ class Engine:
     def _keep_opening(self, sequence: Sequence, output: int) -> None:
         uid = sequence.request.uid
         logits = self._backend.keep_logits(output)
-        before = self._openings.keep(uid, sequence.prompt, logits)
-        if before is not None:
-            # Each pause in the typing leaves a copy; only the latest can be of use.
-            self.prefix_cache.drop(uid, before)
+        # Each pause in the typing leaves copies; only those of the latest can be of use.
+        for tokens in self._openings.keep(uid, sequence.prompt, logits, sequence.checkpoint):
+            self.prefix_cache.drop(uid, tokens)
 
     def _take_token(self, sequence: Sequence, token: int) -> None:
         now = self._clock()

@@ -50,7 +50,8 @@ def _checkpoint(request: EngineRequest, prompt: list[int], backend: Backend) -> 
     Memory that can be cut back needs none. Recurrent memory cannot, and a conversation's next
     prompt rarely goes on exactly where the last answer ended: its reasoning is left out.
     """
-    if backend.facts.can_trim or request.kind is not Kind.CHAT:
+    opens_answer = request.kind is Kind.CHAT or request.partial
+    if backend.facts.can_trim or not opens_answer:
         return 0
     asked = prompt_tokens(replace(request, kind=Kind.PREFILL, partial=False), backend)
     return len(asked) if prompt[: len(asked)] == asked and len(asked) < len(prompt) else 0

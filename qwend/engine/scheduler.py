@@ -132,7 +132,6 @@ class Scheduler:
                 sampled.setdefault(row.seq_id, []).append(index)
         for sequence in self.running:
             if sequence.checkpoint and sequence.computed == sequence.checkpoint:
-                sequence.checkpoint = 0
                 self._park(sequence)
             # One that has ended already, with its opening's token, must not come to life again.
             prefilled = sequence.state is State.PREFILL and not sequence.remaining_prefill

@@ -48,7 +48,7 @@ def samples(backend: RecordingBackend) -> int:
 
 def test_an_opening_serves_once() -> None:
     openings = Openings()
-    assert openings.keep(1, (1, 2), "logits") is None
+    assert openings.keep(1, (1, 2), "logits") == ()
     assert openings.take(1, (1, 2)) == "logits"
     assert openings.take(1, (1, 2)) is None
 
@@ -66,10 +66,16 @@ def test_an_opening_is_for_its_uid_and_exactly_its_prompt(
 def test_the_latest_opening_replaces_the_one_before_and_names_it() -> None:
     openings = Openings()
     openings.keep(1, (1, 2), "first")
-    assert openings.keep(1, (1, 2), "again") is None
-    assert openings.keep(1, (1, 3), "second") == (1, 2)
+    assert openings.keep(1, (1, 2), "again") == ()
+    assert openings.keep(1, (1, 3), "second") == ((1, 2),)
     assert openings.take(1, (1, 2)) is None
     assert openings.take(1, (1, 3)) == "second"
+
+
+def test_an_opening_with_a_checkpoint_has_left_two_copies() -> None:
+    openings = Openings()
+    openings.keep(1, (1, 2, 3), "first", 2)
+    assert openings.keep(1, (1, 2, 4), "second", 2) == ((1, 2, 3), (1, 2))
 
 
 def test_only_the_latest_few_are_kept() -> None:
@@ -77,7 +83,7 @@ def test_only_the_latest_few_are_kept() -> None:
     for uid in range(MOST_OPENINGS):
         openings.keep(uid, (1,), uid)
     openings.keep(0, (2,), "again")
-    assert openings.keep(99, (1,), 99) is None
+    assert openings.keep(99, (1,), 99) == ()
     assert openings.take(1, (1,)) is None
     assert openings.take(0, (2,)) == "again"
     assert openings.take(99, (1,)) == 99
