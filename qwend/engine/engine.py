@@ -66,9 +66,9 @@ class Engine:
         self._company = company
         self._open_drafter = open_drafter if backend.facts.can_trim else None
         self._openings = Openings()
-        self.prefix_cache = prefix_cache or PrefixCache(
-            settings.prefix_bytes, whole_only=not backend.facts.can_trim
-        )
+        if prefix_cache is None:
+            prefix_cache = PrefixCache(settings.prefix_bytes, whole_only=not backend.facts.can_trim)
+        self.prefix_cache = prefix_cache
         self.scheduler = Scheduler(backend, self.prefix_cache, cost, settings.itl_budget_s)
         self.speed = SpeedMeter()
         self._steps = 0

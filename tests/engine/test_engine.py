@@ -8,7 +8,9 @@ import pytest
 
 from qwend.engine.backend import DecodeFailed
 from qwend.engine.batch import Batch
+from qwend.engine.engine import Engine, EngineSettings
 from qwend.engine.events import Finished, Gauges, Produced, Queued, Started
+from qwend.engine.prefix_cache import PrefixCache
 from qwend.engine.request import ChatTurn, Kind, SamplingParams
 from qwend.engine.scripted import IM_END, IM_START, VOCAB_SIZE, Script
 from qwend.engine.step_cost import StepCost
@@ -492,3 +494,14 @@ def test_the_end_of_an_answer_is_told_before_its_prefix_is_kept() -> None:
     engine.step()
     assert len(engine.prefix_cache) == 1
     check_empty(engine, backend)
+
+
+def test_an_empty_prefix_cache_that_was_given_is_the_one_in_use() -> None:
+    # An empty one has a length of 0, and what is kept on disk comes back through it.
+    given = PrefixCache(1 << 20)
+    engine = Engine(
+        RecordingBackend(), StepCost({1: 1e-9}), EngineSettings(), Clock(), prefix_cache=given
+    )
+    answer(engine, ask(user("a question that is long enough to be worth a copy")))
+    engine.step()
+    assert len(given) == 1
