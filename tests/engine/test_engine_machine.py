@@ -91,6 +91,7 @@ class Told:
     starts: int = 0
     finished: Finished | None = None
     cancelled: bool = False
+    overdrawn: bool = False
 
     def take(self, event: Event) -> None:
         assert self.finished is None, f"{event} after the end"
@@ -104,7 +105,9 @@ class Told:
             case Produced():
                 assert self.starts
                 assert event.index == len(self.ids), "a gap, or a repetition"
-                assert len(self.ids) < self.credit, "nothing goes out without credit"
+                # What was held back for a stop string goes out with the end in any case.
+                assert not self.overdrawn, "nothing goes out without credit"
+                self.overdrawn = len(self.ids) >= self.credit
                 self.ids += event.ids
                 self.text += event.text
             case Finished():
@@ -259,6 +262,7 @@ class Machine(RuleBasedStateMachine):
             if not isinstance(event, Gauges):
                 request_id: int = getattr(event, "request_id")  # noqa: B009
                 self.told[request_id].take(event)
+        assert all(told.finished for told in self.told.values() if told.overdrawn)
 
     @invariant()
     def accounting_is_right(self) -> None:

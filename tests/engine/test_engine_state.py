@@ -48,6 +48,7 @@ class Asked:
     request: EngineRequest
     credit: int
     produced: int = 0
+    overdrawn: bool = False
     ended: bool = False
 
 
@@ -141,8 +142,11 @@ class Operations(RuleBasedStateMachine):
             if isinstance(event, Produced):
                 # Tokens that were held back together go out together: at most a stop string
                 # (3 characters here, and 3 bytes of a character) more than was allowed.
-                assert asked.produced < asked.credit
+                # What is still held at the end goes out with it in any case.
+                assert not asked.overdrawn
+                asked.overdrawn = asked.produced >= asked.credit
                 asked.produced += len(event.ids)
+        assert all(asked.ended for asked in self.asked.values() if asked.overdrawn)
 
     @invariant()
     def accounting_is_right(self) -> None:
