@@ -22,6 +22,7 @@ from qwend.daemon.broker import Broker
 from qwend.daemon.clients import Clients
 from qwend.daemon.engine_process import EngineProcess
 from qwend.daemon.engine_settings import engine_settings
+from qwend.daemon.host_status import host_status
 from qwend.daemon.listener import SocketPath, systemd_listener
 from qwend.daemon.model import HeldModel, hold_model
 from qwend.daemon.notify import Notifier
@@ -65,6 +66,7 @@ class Daemon:
         self._system_prompt = SystemPrompt(self._broker)
         self._supervisor: Supervisor | None = None
         self._model: HeldModel | None = None
+        self._tuning: Tuning | None = None
         self._stop = asyncio.Event()
         self._cut = asyncio.Event()
 
@@ -84,7 +86,7 @@ class Daemon:
         """Tune, warm, load, calibrate, pre-fill, listen."""
         host_undo = undo.enter_context(ExitStack())
         socket_path = self._claim_socket(host_undo)
-        tuning = tune(self._config, self._world.host, self._world.paths, host_undo)
+        tuning = self._tuning = tune(self._config, self._world.host, self._world.paths, host_undo)
         self._state.degraded += tuning.degraded
         await self._warm_model(host_undo)
         await self._start_engine(tuning, undo)
@@ -117,6 +119,7 @@ class Daemon:
             broker=self._broker,
             engine=engine,
             model=model_status(self._model, self._model_name, train_context),
+            host=host_status(self._tuning),
         )
 
     @property

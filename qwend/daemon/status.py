@@ -63,6 +63,7 @@ def daemon_status(
     broker: Broker,
     engine: Mapping[str, Any],
     model: Mapping[str, Any],
+    host: Mapping[str, Any],
 ) -> dict[str, object]:
     gauges = broker.gauges
     journal = broker.journal
@@ -75,6 +76,7 @@ def daemon_status(
         "degraded": list(state.degraded),
         "model": dict(model),
         "engine": dict(engine),
+        "host": dict(host),
         "speed": {
             "decode_tok_s": round(gauges.decode_tok_s, 2) if gauges else 0.0,
             "prefill_tok_s": round(gauges.prefill_tok_s, 2) if gauges else 0.0,

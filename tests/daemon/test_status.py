@@ -48,6 +48,7 @@ def status_map(broker: Broker, state: DaemonState | None = None) -> dict[str, An
         broker=broker,
         engine=engine_map(broker, pid=os.getpid()),
         model=model_status(None, "scripted", 0),
+        host={"cpu": {"threads": 2, "cpus": [0, 1]}},
     )
 
 
@@ -64,6 +65,7 @@ def test_every_key_of_the_protocol_is_there_before_the_engine_has_said_anything(
         "degraded",
         "model",
         "engine",
+        "host",
         "speed",
         "connections",
         "requests",
