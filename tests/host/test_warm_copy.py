@@ -16,7 +16,7 @@ import pytest
 
 from qwend.errors import HostError
 from qwend.host import warm_copy
-from qwend.host.warm_copy import WarmCopy, make_warm_copy
+from qwend.host.warm_copy import CopyCancelled, WarmCopy, make_warm_copy
 
 CHUNK = 4096
 CONTENT = bytes(range(256)) * 40
@@ -284,6 +284,29 @@ def test_an_interruption_leaves_nothing_behind(make: Make, directory: Path) -> N
         make(progress=interrupt)
     assert os.listdir(directory) == []
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_copy_that_is_cancelled_reads_no_further_and_leaves_nothing(
+    make: Make, directory: Path
+) -> None:
+    read: list[int] = []
+    with pytest.raises(CopyCancelled):
+        make(
+            progress=lambda done, total: read.append(done),
+            cancelled=lambda: bool(read),
+        )
+    assert read == [CHUNK]
+    assert os.listdir(directory) == []
+    assert make().sha256 == SHA256
+
+
+def test_a_check_that_is_cancelled_keeps_the_copy(make: Make) -> None:
+    path = make().path
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(CopyCancelled):
+        make(verify=True, cancelled=lambda: True)
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert path.exists()
 
 
 def test_a_killed_starts_leftovers_go_but_not_a_copy_under_way(make: Make, directory: Path) -> None:
