@@ -39,6 +39,20 @@ class ModelConfig:
         "keep the model file in memory: auto falls back to the disk, required refuses to start",
         choices=("auto", "off", "required"),
     )
+    memory: str = option(
+        "auto",
+        "keep the copy beside the weights repacked for speed, drop the copy, or compute from the "
+        "copy with no-repack; auto: by the memory at hand",
+        choices=("auto", "keep", "drop", "no-repack"),
+    )
+    lock: str = option(
+        "auto",
+        "keep the weights out of swap; auto: where there is swap",
+        choices=("auto", "on", "off"),
+    )
+    free_on_stop: bool = option(
+        False, "give the memory of the copy back at a stop; the next start reads the disk"
+    )
 
 
 @dataclass(frozen=True, slots=True)

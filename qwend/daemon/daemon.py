@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shutil
 import signal
 import time
 from collections.abc import Coroutine, Mapping
@@ -24,7 +25,9 @@ from qwend.daemon.engine_process import EngineProcess
 from qwend.daemon.engine_settings import engine_settings
 from qwend.daemon.host_status import host_status
 from qwend.daemon.listener import SocketPath, systemd_listener
-from qwend.daemon.model import HeldModel, hold_model
+from qwend.daemon.memory_plan import lock_refused
+from qwend.daemon.model import HeldModel
+from qwend.daemon.model_holder import ModelHolder
 from qwend.daemon.notify import Notifier
 from qwend.daemon.session import Service
 from qwend.daemon.state import Condition, DaemonState
@@ -66,6 +69,7 @@ class Daemon:
         self._system_prompt = SystemPrompt(self._broker)
         self._supervisor: Supervisor | None = None
         self._model: HeldModel | None = None
+        self._holder: ModelHolder | None = None
         self._tuning: Tuning | None = None
         self._stop = asyncio.Event()
         self._cut = asyncio.Event()
@@ -170,16 +174,24 @@ class Daemon:
             return
         self._state.move(Condition.WARMING, "reading the model")
         loop = asyncio.get_running_loop()
-        self._model = await asyncio.to_thread(
-            hold_model,
-            self._config.model,
+        self._holder = ModelHolder(
+            self._config,
             self._world.paths.models,
             self._world.paths.warm,
             self._world.host,
-            lambda done, total: _in_loop(loop, self._loading, "warming", done / max(total, 1)),
-            self._state.degraded.append,
-            undo,
+            progress=lambda done, total: _in_loop(
+                loop, self._loading, "warming", done / max(total, 1)
+            ),
+            degraded=self._state.degraded.append,
+            cancelled=self._stop.is_set,
+            damaged=lambda: shutil.rmtree(self._kept / "prefixes", ignore_errors=True),
         )
+        self._model = await asyncio.to_thread(self._holder.hold, undo)
+
+    @property
+    def _kept(self) -> Path:
+        """What the engine keeps over restarts."""
+        return self._world.paths.state / "engine"
 
     async def _start_engine(self, tuning: Tuning, undo: AsyncExitStack) -> None:
         settings = engine_settings(
@@ -187,7 +199,7 @@ class Daemon:
             self._model,
             tuning,
             self._world.script,
-            self._world.paths.state / "engine",
+            self._kept,
         )
         self._supervisor = Supervisor(
             settings,
@@ -204,8 +216,13 @@ class Daemon:
         undo.push_async_callback(self._supervisor.stop)
         await self._supervisor.start()
 
-    def _start_process(self, settings: Any, on_events: Any, on_exit: Any) -> Any:
-        return EngineProcess.start(
+    async def _start_process(self, settings: Any, on_events: Any, on_exit: Any) -> EngineProcess:
+        assert self._supervisor is not None
+        if self._holder is not None and self._model is not None and self._supervisor.restarts:
+            self._model = await asyncio.to_thread(
+                self._holder.hold_again, self._model, self._supervisor.reason
+            )
+        return await EngineProcess.start(
             settings,
             inherit=() if self._model is None else (self._model.fd,),
             environ=self._world.environ,
@@ -215,6 +232,10 @@ class Daemon:
 
     def _engine_ready(self, send: Any) -> None:
         self._broker.attach_engine(send)
+        assert self._supervisor is not None
+        refused = lock_refused(self._config.model.lock, self._supervisor.description)
+        if refused and refused not in self._state.degraded:
+            self._state.degraded.append(refused)
         if self._clients.listening:
             self._system_prompt.prefill()
             self._become_ready()

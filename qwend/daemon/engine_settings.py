@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from qwend.config import Config
+from qwend.daemon.memory_plan import MemoryPlan
 from qwend.daemon.model import HeldModel
 from qwend.daemon.tuning import Tuning
 from qwend.engine.settings import EngineStart
@@ -24,6 +25,7 @@ def engine_settings(
     kept: the directory for what the engine keeps over restarts.
     """
     engine = config.engine
+    memory = model.memory if model is not None else MemoryPlan()
     return EngineStart(
         backend=engine.backend,
         model=model.engine_path if model is not None else "",
@@ -38,6 +40,9 @@ def engine_settings(
         itl_budget_s=config.scheduler.itl_budget_ms / 1e3,
         prefix_bytes=config.cache.prefix_mb << 20,
         speculation=engine.speculation,
+        repack=memory.is_repacked,
+        mapped=memory.is_mapped,
+        lock=memory.lock,
         fingerprint=model.fingerprint if model is not None else "",
         kept_dir=str(kept) if model is not None else "",
         disk_bytes=config.cache.disk_mb << 20,

@@ -6,18 +6,11 @@ whatever happens to the file's name afterwards.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 
-from qwend.config import ModelConfig
-from qwend.errors import HostError
-from qwend.host.root import HostRoot
-from qwend.host.space import free_for_copy
-from qwend.host.warm_copy import make_warm_copy
-from qwend.models import GgufFacts, ModelFile, check_gguf, fingerprint, open_model, resolve_model
+from qwend.daemon.memory_plan import MemoryPlan
+from qwend.host.warm_index import SourceId
+from qwend.models import GgufFacts, ModelFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +18,8 @@ class HeldModel:
     """fd: open for as long as the daemon lives, shared with every engine it starts.
 
     sha256: of the whole file; empty where it runs from the disk without having been read.
-    fingerprint: tells its weights from others, by samples of the file.
+    warm: `fd` is the warm copy. fingerprint: tells its weights from others, by samples of the file.
+    source_fd: the file that was configured; source: what it was when it was checked.
     """
 
     file: ModelFile
@@ -35,49 +29,11 @@ class HeldModel:
     warm: bool
     facts: GgufFacts
     fingerprint: str
+    memory: MemoryPlan = field(default_factory=MemoryPlan)
+    source_fd: int = -1
+    source: SourceId | None = None
 
     @property
     def engine_path(self) -> str:
         """A path to the very file that is open, good in any process that inherits `fd`."""
         return f"/proc/self/fd/{self.fd}"
-
-
-def hold_model(
-    config: ModelConfig,
-    models_dir: Path,
-    warm_dir: Path,
-    host: HostRoot,
-    progress: Callable[[int, int], None],
-    degraded: Callable[[str], None],
-    undo: ExitStack,
-) -> HeldModel:
-    """Open, warm and check the configured model; `undo` closes it.
-
-    progress: bytes done, bytes in all. degraded: told why it runs from the disk, if it does.
-    Raises: ModelError; HostError if the warm copy is required and cannot be had.
-    """
-    file = resolve_model(config.name, models_dir)
-    fd = open_model(file.path)
-    undo.callback(os.close, fd)
-    size = os.fstat(fd).st_size
-    sha256 = ""
-    warm = False
-    if config.warm_copy != "off":
-        try:
-            copy = make_warm_copy(
-                fd,
-                warm_dir,
-                progress=progress,
-                free_bytes=lambda directory: free_for_copy(host, directory),
-            )
-        except HostError as error:
-            if config.warm_copy == "required":
-                raise
-            degraded(f"running from disk: {error}")
-        else:
-            undo.callback(os.close, copy.fd)
-            fd, sha256, warm = copy.fd, copy.sha256, True
-    facts = check_gguf(
-        fd, size, path=str(file.path), allow_any_architecture=config.allow_any_architecture
-    )
-    return HeldModel(file, fd, size, sha256, warm, facts, fingerprint(fd, size))

@@ -29,6 +29,12 @@ def model_status(model: HeldModel | None, name: str, train_context: int) -> dict
         "sha256": model.sha256,
         "bytes": model.size_bytes,
         "warm": model.warm,
+        "memory": {
+            "policy": str(model.memory.policy),
+            "reason": model.memory.reason,
+            "lock": model.memory.lock,
+            "lock_reason": model.memory.lock_reason,
+        },
         "architecture": facts.architecture,
         "quantization": facts.quantization,
         "parameters": facts.parameter_count,

@@ -20,7 +20,7 @@ from typing import Any
 from qwend.daemon.engine_process import EngineProcess
 from qwend.engine.events import CannotStart, Event, Loading, Ready
 from qwend.engine.settings import EngineStart
-from qwend.errors import EngineLost, ModelError
+from qwend.errors import EngineLost, ModelError, QwendError
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +119,7 @@ class Supervisor:
         self.state = EngineState.STARTING
         try:
             self._engine = await self._start_process(self._settings, self._on_events, self._on_exit)
-        except OSError as error:  # no memory or no process left: a death like another
+        except (OSError, QwendError) as error:  # no memory or no process left: like a death
             self._lose(f"the engine process cannot be started: {error}")
 
     def _on_events(self, events: list[Event]) -> None:

@@ -15,6 +15,9 @@ class EngineStart:
     cells: KV cells of all sequences together, in tokens. ubatch: the most rows of a step.
     threads / cpus: how many compute threads, and the CPU each is pinned to (empty: not pinned).
     flash_attention: on, off, or auto: measured. speculation: guess tokens from the prompt.
+    repack: rearrange weights for this CPU, which takes their size once more. mapped: compute from
+    the mapped file as far as they are not; else all of it is read into memory of our own.
+    lock: keep the weights out of swap.
     fingerprint: of the model's weights; what is kept over restarts is kept under it.
     kept_dir: where calibrations and idle prefixes are kept over restarts; empty: nowhere.
     disk_bytes: of idle prefixes there.
@@ -34,6 +37,9 @@ class EngineStart:
     itl_budget_s: float = 0.120
     prefix_bytes: int = 256 << 20
     speculation: bool = True
+    repack: bool = True
+    mapped: bool = True
+    lock: bool = False
     fingerprint: str = ""
     kept_dir: str = ""
     disk_bytes: int = 0

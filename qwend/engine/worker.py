@@ -17,6 +17,7 @@ import socket
 import sys
 import time
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,7 @@ class Worker:
         )
         description = _description(started.backend, started.calibration)
         description["flash_attention"] = started.flash_attention
+        description["memory"] = asdict(started.memory)
         return started.backend, started.calibration, description
 
     def _serve(self, engine: Engine, description: dict[str, Any]) -> None:

@@ -24,17 +24,20 @@ def free_on_disk(directory: Path) -> int:
     return info.f_bavail * info.f_frsize
 
 
-def free_for_copy(root: HostRoot, directory: Path) -> int:
-    """Return the bytes a copy may take: on tmpfs the memory at hand counts, not only its size."""
+def free_for_copy(root: HostRoot, directory: Path, besides: int = 0) -> int:
+    """Return the bytes a copy may take: on tmpfs the memory at hand counts, not only its size.
+
+    besides: bytes of memory that whoever wants the copy will need for other things.
+    """
     free = free_on_disk(directory)
     if is_tmpfs(root, directory):
-        return min(free, max(0, available_bytes(root) - MEMORY_RESERVE_BYTES))
+        return min(free, max(0, available_bytes(root) - MEMORY_RESERVE_BYTES - besides))
     return free
 
 
 def does_not_fit(directory: Path, needed: int, free: int) -> HostError:
     """Return the error to raise, with both figures."""
-    cause = f"it needs {_mebi(needed)}, {_mebi(free)} are free"
+    cause = f"it needs {_mebi(needed)}, {_mebi(free)} are free for it"
     return HostError(str(directory), "making a copy of the model in", cause)
 
 

@@ -100,6 +100,37 @@ def make_warm_copy(
             raise HostError(str(directory), f"copying {name} to", error) from error
 
 
+def find_warm_copy(source_fd: int, directory: Path) -> WarmCopy | None:
+    """Return the copy that an earlier start made of this file, if it is as it was left.
+
+    Raises: HostError if the directory cannot be trusted.
+    """
+    wanted = warm_index.identify(source_fd, os.readlink(f"/proc/self/fd/{source_fd}"))
+    with private_directory(directory) as directory_fd:
+        known = warm_index.find(directory_fd, wanted)
+        if known is None:
+            return None
+        fd = _reopen(directory_fd, known, wanted.size_bytes, False, lambda: False)
+    if fd is None:
+        return None
+    return WarmCopy(fd, directory / f"{known}.gguf", known, wanted.size_bytes, reused=True)
+
+
+def remove_warm_copies(directory: Path) -> None:
+    """Free what copies of any file take here, but for those under way. Raises: HostError.
+
+    Memory comes back once nobody has a removed copy open or mapped any more.
+    """
+    if not os.path.lexists(directory):
+        return
+    with private_directory(directory) as directory_fd:
+        try:
+            _remove_others(directory_fd, None)
+            remove_file(directory_fd, warm_index.INDEX)
+        except OSError as error:
+            raise HostError(str(directory), "removing the copy of the model in", error) from error
+
+
 def _copy(
     source_fd: int,
     source: warm_index.SourceId,

@@ -57,6 +57,26 @@ TENSOR_TYPES: dict[int, TensorType] = {
     42: TensorType("Q2_0", 64, 18),
 }
 
+# Matrices of these types are rearranged ("repacked") at loading by a CPU that has the flag; the
+# flags as /proc/cpuinfo has them. Source: ggml_repack_get_optimal_repack_type in ggml-cpu's
+# repack.cpp, which leaves out matrices of odd height: what follows from this is an upper bound.
+_REPACKED_WITH: dict[str, frozenset[str]] = {
+    "avx2": frozenset({"Q4_0", "Q4_K", "IQ4_NL", "MXFP4"}),
+    "avx512f": frozenset({"Q2_K"}),
+    # SDOT; a Raspberry Pi 4 has none, and repacks nothing.
+    "asimddp": frozenset({"Q1_0", "Q4_0", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "MXFP4", "Q8_0"}),
+    # The vectors of RISC-V.
+    "v": frozenset({"Q4_0", "Q4_K", "Q2_K", "IQ4_NL", "Q8_0"}),
+    # Those of s390x.
+    "vxe": frozenset({"Q4_0"}),
+}
+
+
+def repacked_types(cpu_flags: frozenset[str]) -> frozenset[str]:
+    """Names of the tensor types that llama.cpp rearranges for a CPU with these flags."""
+    return frozenset().union(*(_REPACKED_WITH[flag] for flag in cpu_flags & _REPACKED_WITH.keys()))
+
+
 # Numbers that once were types; llama.cpp itself refuses them today.
 REMOVED_TENSOR_TYPES: dict[int, str] = {
     4: "Q4_2",

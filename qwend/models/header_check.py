@@ -10,6 +10,7 @@ LLAMA_MAX_LAYERS); `vocabulary_check` and `architecture_check` have the others.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -32,7 +33,10 @@ OTHER = "give another model file"
 
 @dataclass(frozen=True, slots=True)
 class GgufFacts:
-    """What a checked header says. `context_length` in tokens, `tensor_bytes` without padding."""
+    """What a checked header says. `context_length` in tokens, `tensor_bytes` without padding.
+
+    matrix_bytes: of the tensors of two dimensions and more, by the name of their type.
+    """
 
     architecture: str
     name: str
@@ -49,6 +53,8 @@ class GgufFacts:
     is_chatml: bool
     split_count: int
     tensor_bytes: int
+    head_width: int
+    matrix_bytes: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +108,8 @@ def check_gguf(
         is_chatml=vocabulary.has_chatml_markers and (not template or "<|im_start|>" in template),
         split_count=split_count,
         tensor_bytes=sum(tensor.bytes for tensor in header.tensors.values()),
+        head_width=shape.head_width,
+        matrix_bytes=_matrix_bytes(header),
     )
 
 
@@ -174,6 +182,14 @@ def _check_tensors(
         return
     found = "missing" if embedding is None else f"{embedding.dims} and not {expected}"
     raise file.bad(f"tensor {EMBEDDING!r}", header.data_offset, f"is {found}")
+
+
+def _matrix_bytes(header: Header) -> dict[str, int]:
+    found: Counter[str] = Counter()
+    for tensor in header.tensors.values():
+        if len(tensor.dims) > 1:
+            found[tensor.type.name] += tensor.bytes
+    return dict(found)
 
 
 def _quantization(metadata: Metadata, header: Header) -> str:

@@ -172,6 +172,8 @@ def test_a_held_model_is_described() -> None:
         is_chatml=True,
         split_count=1,
         tensor_bytes=352_000_000,
+        head_width=64,
+        matrix_bytes={"Q4_0": 200_000_000},
     )
     file = ModelFile("tiny", Path("/m/tiny.gguf"))
     model = HeldModel(file, 3, 1234, "ab" * 32, True, facts, "cd" * 32)

@@ -68,6 +68,8 @@ def test_a_sound_model_is_described() -> None:
         is_chatml=True,
         split_count=1,
         tensor_bytes=8 * 18 + 32 * 4,
+        head_width=8,
+        matrix_bytes={"Q4_0": 8 * 18},
     )
 
 

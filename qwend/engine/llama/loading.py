@@ -91,8 +91,13 @@ def load_model(settings: EngineStart, progress: Callable[[float], None]) -> Any:
     llama_cpp.llama_backend_init()
     params = llama_cpp.llama_model_default_params()
     params.n_gpu_layers = settings.gpu_layers
-    params.load_mode = llama_cpp.LLAMA_LOAD_MODE_MMAP
-    params.use_extra_bufts = repacking_is_safe(llama_cpp.llama_print_system_info())
+    # Never llama.cpp's own locking: it locks what of the file is not used any more, and not the
+    # repacked weights, whose buffers it does not count as memory of the host. See lock.py.
+    params.load_mode = (
+        llama_cpp.LLAMA_LOAD_MODE_MMAP if settings.mapped else llama_cpp.LLAMA_LOAD_MODE_NONE
+    )
+    safe = repacking_is_safe(llama_cpp.llama_print_system_info())
+    params.use_extra_bufts = settings.repack and safe
     callback = llama_cpp.llama_progress_callback(_reporter(progress, settings.model))
     params.progress_callback = callback
     model = llama_cpp.llama_model_load_from_file(settings.model.encode(), params)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MAPS = Path("/proc/self/maps")
+STATUS = Path("/proc/self/status")
 MADV_DONTNEED = 4  # madvise(2)
 # Zeros are looked for in pieces of this: large enough to be quick (100 MB take 15 ms), small enough
 # that a piece with anything in it costs little.
@@ -46,15 +47,29 @@ def areas(maps: Path = MAPS) -> list[Area]:
     return found
 
 
-def release_file(path: str) -> None:
-    """Let go of all pages of the file that are mapped read-only; what is used comes back."""
+def own_bytes(status: Path = STATUS) -> int:
+    """Memory of our own that is resident, that is, of no file; proc_pid_status(5)."""
+    for line in status.read_text("utf-8", "replace").splitlines():
+        name, _, value = line.partition(":")
+        if name == "RssAnon":
+            return int(value.split()[0]) * 1024
+    return 0
+
+
+def file_areas(path: str) -> list[Area]:
+    """Where the file is mapped read-only."""
     try:
         status = os.stat(path)
     except OSError:
-        return
-    for area in areas():
-        if area.file == (status.st_dev, status.st_ino) and not area.writable:
-            _libc.madvise(area.start, area.end - area.start, MADV_DONTNEED)
+        return []
+    file = (status.st_dev, status.st_ino)
+    return [area for area in areas() if area.file == file and not area.writable]
+
+
+def release_file(path: str) -> None:
+    """Let go of all pages of the file that are mapped read-only; what is used comes back."""
+    for area in file_areas(path):
+        _libc.madvise(area.start, area.end - area.start, MADV_DONTNEED)
 
 
 def release_zeros(before: list[Area]) -> int:
@@ -64,7 +79,7 @@ def release_zeros(before: list[Area]) -> int:
     """
     zeros = ctypes.create_string_buffer(PIECE_BYTES)
     released = 0
-    for start, end in _added(before, areas()):
+    for start, end in added(before, areas()):
         for at in range(start, end - PIECE_BYTES + 1, PIECE_BYTES):
             if _libc.memcmp(at, zeros, PIECE_BYTES) == 0:
                 _libc.madvise(at, PIECE_BYTES, MADV_DONTNEED)
@@ -72,7 +87,7 @@ def release_zeros(before: list[Area]) -> int:
     return released
 
 
-def _added(before: list[Area], after: list[Area]) -> Iterator[tuple[int, int]]:
+def added(before: list[Area], after: list[Area]) -> Iterator[tuple[int, int]]:
     """Writable anonymous spans in `after` that are not in `before`."""
     old = sorted((area.start, area.end) for area in before)
     for area in after:

@@ -18,20 +18,31 @@ from qwend.engine.calibration import Calibration, calibrate
 from qwend.engine.calibration_cache import CalibrationCache, Kept, cache_key, cpu_model
 from qwend.engine.llama.backend import LlamaBackend, backend_over
 from qwend.engine.llama.flash_attention import measured_flash_attention
-from qwend.engine.llama.loading import load_model, open_context
+from qwend.engine.llama.loading import open_context
+from qwend.engine.llama.weights import WeightsMemory, load_weights
 from qwend.engine.settings import EngineStart
 
 # Settings that change what a step costs.
-COSTLY = ("threads", "cpus", "flash_attention", "kv_type", "ubatch", "cells", "max_sequences")
+COSTLY = (
+    "threads",
+    "cpus",
+    "flash_attention",
+    "kv_type",
+    "ubatch",
+    "cells",
+    "max_sequences",
+    "repack",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """flash_attention: on or off, as it was chosen."""
+    """flash_attention: on or off, as it was chosen. memory: of the weights, for `status`."""
 
     backend: LlamaBackend
     calibration: Calibration
     flash_attention: str
+    memory: WeightsMemory
 
 
 def start_llama(
@@ -47,7 +58,7 @@ def start_llama(
     key = _key(settings)
     cache = CalibrationCache(Path(settings.kept_dir)) if settings.kept_dir else None
     kept = cache.load(key) if cache else None
-    model = load_model(settings, loading)
+    model, memory = load_weights(settings, loading)
     try:
         calibrating()
         flash, certain = _flash_attention(model, settings, kept, clock)
@@ -68,7 +79,7 @@ def start_llama(
     whole = calibration.threads == settings.threads
     if cache and certain and whole and not calibration.kept:
         cache.store(key, Kept(calibration, flash))
-    return Started(backend, calibration, flash)
+    return Started(backend, calibration, flash, memory)
 
 
 def _flash_attention(
