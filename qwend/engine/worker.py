@@ -195,7 +195,8 @@ def _prepare_process(parent: int) -> None:
     if os.getppid() != parent:
         raise FrontGone  # it died before the line above took effect
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    want_long_slices(os.nice(0))
+    # Not nice(0), which sets what it reads: a filter of system calls may allow reading alone.
+    want_long_slices(os.getpriority(os.PRIO_PROCESS, 0))
     # Ctrl-C in a terminal reaches the whole group; the front decides when the engine ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
