@@ -74,7 +74,7 @@ class Company:
         threads: the count that was quickest. planned: the most there may be.
         """
         self._cost = cost
-        self.planned = max(planned, threads)
+        self.planned = self._most = max(planned, threads)
         full_s = by_threads.get(threads, 0.0)
         self._pace_alone = {
             count: by_threads[count] / full_s
@@ -91,6 +91,7 @@ class Company:
         self._tried: dict[int, float] = {}
         self._origin = threads
         self._on_trial = 0  # the count to go back to if a probe was merely lucky; 0: none
+        self._unlimited = 0  # the count that a limit took away, or less; 0: no limit
         self._since: float | None = None
         self._next_excursion = self._next_try = self._next_probe = -inf  # monotonic seconds
         self._wait_s = self._retry_s = EXCURSION_S
@@ -98,8 +99,8 @@ class Company:
 
     @property
     def company(self) -> bool:
-        """True while fewer threads run than the machine would have alone."""
-        return self.threads < self._usual
+        """True while fewer threads run than the machine would have alone, and no limit is why."""
+        return self.threads < min(self._usual, self.planned)
 
     def status(self, now: float) -> dict[str, Any]:
         """For `status`. since_s: how long this number of threads has been settled."""
@@ -110,6 +111,21 @@ class Company:
             "company": self.company,
             "since_s": round(since_s, 1),
         }
+
+    def limit(self, threads: int) -> None:
+        """Use at most so many from now on, for a reason from outside (heat); 0: no limit.
+
+        What a limit took comes back at once when it is raised, as far as that allows.
+        """
+        settled = self.threads if self._phase is Phase.SETTLED else self._origin
+        self._unlimited = max(self._unlimited, settled)
+        self.planned = min(threads or self._most, self._most)
+        self._origin = min(self._unlimited, self.planned)
+        self._on_trial = self._probes = 0
+        self._since = None  # known again from the next step on; there is no clock here
+        self._go(self._origin, Phase.SETTLED)
+        if self.planned == self._most:
+            self._unlimited = 0
 
     def observe(self, rows: int, sampled: int, used_cells: int, seconds: float, now: float) -> None:
         """A step that was just run with `threads`. now: monotonic seconds after it."""

@@ -75,6 +75,7 @@ class Engine:
         self._events: list[Event] = []
         self._arrived: list[Sequence] = []  # since the last step
         self._ended: list[Sequence] = []  # told to the front, not taken out yet
+        self._regulated = False  # from outside, and not told yet what came of it
 
     @property
     def idle(self) -> bool:
@@ -109,6 +110,21 @@ class Engine:
         sequence = self.scheduler.find(request_id)
         if sequence is not None:
             sequence.credit += tokens
+
+    def limit_threads(self, threads: int) -> None:
+        """Compute with at most so many threads from the next step on; 0: no limit.
+
+        Without a controller of company the count never changes, and so it stays here.
+        """
+        if self._company is not None:
+            self._company.limit(threads)
+            self._backend.set_threads(self._company.threads)
+            self._regulated = True
+
+    def shrink(self, prefix_bytes: int) -> None:
+        """Keep idle prefixes in so many bytes of memory; what is too much leaves at once."""
+        self.prefix_cache.shrink(prefix_bytes)
+        self._regulated = True
 
     def step(self) -> list[Event]:
         """Schedule, decode, sample, emit. Returns everything that happened since the last step."""
@@ -294,7 +310,8 @@ class Engine:
     def _emit(self, *, changed: bool) -> list[Event]:
         events, self._events = self._events, []
         scheduler = self.scheduler
-        if events or changed:
+        if events or changed or self._regulated:
+            self._regulated = False
             events.append(
                 Gauges(
                     step=self._steps,

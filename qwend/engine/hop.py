@@ -41,6 +41,16 @@ def grant(request_id: int, tokens: int) -> dict[str, Any]:
     return {"do": "grant", "id": request_id, "tokens": tokens}
 
 
+def limit(threads: int) -> dict[str, Any]:
+    """At most so many threads compute from now on; 0: as many as were planned."""
+    return {"do": "limit", "threads": threads}
+
+
+def shrink(limit_bytes: int) -> dict[str, Any]:
+    """Idle prefixes take at most so many bytes of memory from now on."""
+    return {"do": "shrink", "bytes": limit_bytes}
+
+
 def stop() -> dict[str, Any]:
     return {"do": "stop"}
 

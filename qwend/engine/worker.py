@@ -136,11 +136,22 @@ class Worker:
                 engine.cancel(message["id"])
             case "grant":
                 engine.grant(message["id"], message["tokens"])
+            case "limit":
+                engine.limit_threads(message["threads"])
+            case "shrink":
+                engine.shrink(message["bytes"])
+                _give_back_memory()
             case "stop":
                 self._stopping = True
 
     def _say_loading(self, stage: str, fraction: float) -> None:
         self._hop.send(hop.events([Loading(stage, fraction)]))
+
+
+def _give_back_memory() -> None:
+    """Hand what was freed to the kernel: malloc keeps it for the next time (malloc_trim(3))."""
+    with suppress(AttributeError):  # glibc's own; musl keeps nothing
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _open_store(

@@ -270,3 +270,54 @@ def test_one_planned_thread_stays_one() -> None:
     company = company_of(machine)
     machine.run(company, 60)
     assert machine.changes == []
+
+
+def test_a_limit_is_never_exceeded_and_its_end_gives_back_what_it_took() -> None:
+    machine = Machine(cpus=8, alone=dict(EIGHT_CORES))
+    company = company_of(machine)
+    machine.run(company, 20)
+    company.limit(3)
+    assert company.threads == 3
+    machine.run(company, 200)
+    assert company.threads == 3
+    assert not company.company
+    company.limit(5)
+    assert company.threads == 5
+    company.limit(0)
+    assert company.threads == 8
+    assert machine.changes == []
+
+
+def test_a_limit_above_what_there_is_changes_nothing() -> None:
+    machine = Machine()
+    company = company_of(machine)
+    company.limit(7)
+    machine.run(company, 60)
+    assert (company.threads, machine.changes) == (2, [])
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 4, 5, 6, 7])
+def test_company_below_a_limit_is_still_company_and_stays_below_it(limit: int) -> None:
+    machine = Machine(cpus=8, alone=dict(EIGHT_CORES), neighbours=lambda now: 3)
+    company = company_of(machine)
+    company.limit(limit)
+    machine.run(company, 120)
+    assert all(after <= limit for _, _, after in machine.changes)
+    assert company.threads == min(limit, 5)
+    assert company.company == (limit > 5)
+
+
+@pytest.mark.parametrize("steps", range(1, 40, 2))
+def test_a_limit_in_the_middle_of_an_excursion_ends_it(steps: int) -> None:
+    machine = Machine(cpus=8, alone=dict(EIGHT_CORES), neighbours=lambda now: 3)
+    company = company_of(machine)
+    while not machine.changes:
+        machine.run(company, 0.001)
+    for _ in range(steps):
+        machine.run(company, 0.001)
+    company.limit(4)
+    machine.changes.clear()
+    machine.run(company, 60)
+    assert all(after <= 4 for _, _, after in machine.changes)
+    company.limit(0)
+    assert company.threads in (8, 5)  # never one that was only tried

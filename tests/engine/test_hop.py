@@ -94,6 +94,8 @@ def test_settings_come_out_as_they_went_in() -> None:
 def test_the_small_messages_say_what_to_do() -> None:
     assert across(hop.cancel(7)) == {"do": "cancel", "id": 7}
     assert across(hop.grant(7, 64)) == {"do": "grant", "id": 7, "tokens": 64}
+    assert across(hop.limit(2)) == {"do": "limit", "threads": 2}
+    assert across(hop.shrink(1 << 40)) == {"do": "shrink", "bytes": 1 << 40}
     assert across(hop.stop()) == {"do": "stop"}
 
 
