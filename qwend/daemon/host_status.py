@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from qwend.daemon.tuning import Tuning
-from qwend.host.cpu import ThreadPlan
+from qwend.host.thread_plan import ThreadPlan
 
 
 def host_status(tuning: Tuning | None) -> dict[str, Any]:

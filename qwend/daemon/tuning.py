@@ -14,9 +14,10 @@ from pathlib import Path
 
 from qwend.config import Config
 from qwend.host.cgroup import cpu_quota
-from qwend.host.cpu import ThreadPlan, plan_threads, read_topology
+from qwend.host.cpu import read_topology
 from qwend.host.governor import restore, set_governor
 from qwend.host.root import HostRoot
+from qwend.host.thread_plan import ThreadPlan, plan_threads
 from qwend.paths import Paths
 
 log = logging.getLogger(__name__)

@@ -1,41 +1,51 @@
-"""Which CPUs there are, and which of them should compute.
+"""Which CPUs there are: cores, packages, threads of one core, and how big each core is.
 
-Rule 1: `read_topology` reads, `plan_threads` decides; the decision is a pure function.
-Rule 2: this file does not know what is computed, and pins nothing itself.
+Rule 1: this file reads; what is made of it is decided in `thread_plan`, as a pure function.
+Rule 2: what the kernel does not say is left out, never guessed and never an error.
 
 Sources: Documentation/admin-guide/cputopology.rst (topology/core_cpus_list, older kernels
-thread_siblings_list), Documentation/ABI/testing/sysfs-devices-system-cpu (online, cpu_capacity,
-cpufreq/cpuinfo_max_freq).
+thread_siblings_list, physical_package_id), Documentation/ABI/testing/sysfs-devices-system-cpu
+(online, cpu_capacity), Documentation/admin-guide/pm/cpufreq.rst (cpuinfo_max_freq, in kHz),
+tools/perf/Documentation/intel-hybrid.txt (cpu_atom/cpus).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from qwend.errors import HostError
 from qwend.host.root import HostRoot
 
 CPUS = "/sys/devices/system/cpu"
+ONLINE = f"{CPUS}/online"
+# The performance counters of a hybrid Intel processor tell its E cores from the others.
+INTEL_ATOM = "/sys/devices/cpu_atom/cpus"
 # NR_CPUS is at most 8192 (arch/x86/Kconfig); without a bound, nonsense would fill the memory.
 MAX_CPU = 8191
-# A step ends with its slowest thread, so n threads give n times the slowest core. Smaller cores
-# are taken in only where that gains clearly: they cost memory bandwidth and power as well.
-WORTH_SMALLER_CORES = 1.25
+# What the biggest core has (SCHED_CAPACITY_SCALE, linux/sched.h).
+FULL_CAPACITY = 1024
+# Clock for clock, an E core does so much of a P core's work: 78,741 kHz of a P core make the
+# performance of 100,000 kHz of an E core (HYBRID_SCALING_FACTOR_ADL and INTEL_PSTATE_CORE_SCALING,
+# drivers/cpufreq/intel_pstate.c; 80,000 on Meteor Lake, 86,957 on Lunar Lake).
+ATOM_SHARE = 0.787
+# Where the clocks are unknown: 3.9 against 5.1 GHz times the above, an i9-12900K.
+ATOM_CAPACITY = 600
 
 
 @dataclass(frozen=True, slots=True)
 class Cpu:
     """One logical CPU. core: all CPUs of the same physical core, itself included.
 
-    capacity: relative to the biggest core, 1024; None where the kernel does not say (one kind of
-    core, or x86 before 6.12). max_khz: of its clock.
+    capacity: relative to the biggest core, 1024; None where it is not known. max_khz: of its
+    clock. package: the socket; kernels before 6.0 called a cluster of an Arm SoC so too.
     """
 
     number: int
     core: frozenset[int]
     capacity: int | None = None
     max_khz: int | None = None
+    package: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +53,6 @@ class Topology:
     """The online CPUs. Empty where the kernel does not say, as in some containers."""
 
     cpus: tuple[Cpu, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ThreadPlan:
-    """How many threads, and the CPU each is to be pinned to; no cpus: pin nothing.
-
-    reasons: where the plan is less than what was asked for or what the machine has, for a person.
-    """
-
-    threads: int
-    cpus: tuple[int, ...]
-    reasons: tuple[str, ...]
 
 
 def parse_cpu_list(text: str) -> frozenset[int]:
@@ -70,112 +68,71 @@ def parse_cpu_list(text: str) -> frozenset[int]:
     return frozenset(numbers)
 
 
-def read_topology(root: HostRoot) -> Topology:
-    """Return the online CPUs; what the kernel does not say of one is left out, never an error."""
-    online = _cpu_list(root, f"{CPUS}/online", frozenset())
-    cpus = []
-    for number in sorted(online):
-        here = f"{CPUS}/cpu{number}"
-        alone = frozenset({number})
-        siblings = _cpu_list(root, f"{here}/topology/thread_siblings_list", alone)
-        cpus.append(
-            Cpu(
-                number=number,
-                core=(_cpu_list(root, f"{here}/topology/core_cpus_list", siblings) | alone)
-                & online,
-                capacity=_number(root, f"{here}/cpu_capacity"),
-                max_khz=_number(root, f"{here}/cpufreq/cpuinfo_max_freq"),
-            )
-        )
-    return Topology(tuple(cpus))
+def format_cpu_list(numbers: frozenset[int]) -> str:
+    """The kernel's own form, "0-3,5"."""
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and runs[-1][-1] == number - 1:
+            runs[-1][1:] = [number]
+        else:
+            runs.append([number])
+    return ",".join("-".join(map(str, run)) for run in runs)
 
 
-def plan_threads(
-    topology: Topology,
-    allowed: frozenset[int],
-    quota_cpus: float | None,
-    wanted: int,
-    affinity: tuple[int, ...],
-) -> ThreadPlan:
-    """Choose the threads and their CPUs: one on each physical core, the big cores first.
-
-    allowed: os.sched_getaffinity. quota_cpus: CPUs' worth of time the cgroup allows, None: no
-    limit. wanted: threads the operator asks for, 0: decide here. affinity: CPUs the operator asks
-    for, empty: all that are allowed. What is asked for is followed as far as the kernel allows.
-    """
-    reasons: list[str] = []
-    known = {cpu.number: cpu for cpu in topology.cpus}
-    usable = {n: known.get(n) or Cpu(n, frozenset({n})) for n in allowed if not known or n in known}
-    asked = {n: cpu for n, cpu in usable.items() if n in affinity}
-    refused = sorted(set(affinity) - set(asked))
-    if refused:
-        reasons.append(
-            f"CPUs {_listed(refused)} of [host] affinity are offline or not allowed here"
-        )
-    if affinity and not asked:
-        reasons.append("no CPU of [host] affinity is left, so all that are allowed are used")
-    chosen = list((asked or usable).values())
-    if not chosen:
-        reasons.append("no CPU is known to be usable, so one thread runs wherever it may")
-        return ThreadPlan(1, (), tuple(reasons))
-    first, rest = _one_of_each_core(chosen)
-    if wanted:
-        threads = min(wanted, len(chosen))
-        if threads < wanted:
-            reasons.append(f"{wanted} threads were asked for, but only {threads} CPUs are usable")
-        if quota_cpus is not None and threads > max(1, int(quota_cpus)):
-            reasons.append(
-                f"{threads} threads are more than the {quota_cpus:g} CPUs the control group "
-                "allows, so all will be stopped together at times"
-            )
-    else:
-        threads = len(first) if asked else _worth_using(first)
-        if quota_cpus is not None and threads > max(1, int(quota_cpus)):
-            threads = max(1, int(quota_cpus))
-            reasons.append(
-                f"the control group allows {quota_cpus:g} CPUs, so threads are {threads}"
-            )
-    return ThreadPlan(threads, tuple(c.number for c in (first + rest)[:threads]), tuple(reasons))
-
-
-def _one_of_each_core(cpus: Iterable[Cpu]) -> tuple[list[Cpu], list[Cpu]]:
-    """Return one CPU of each core and the remaining SMT siblings, biggest and fastest first."""
-    ranked = sorted(cpus, key=lambda c: (-(c.capacity or 0), -(c.max_khz or 0), c.number))
-    first: list[Cpu] = []
-    rest: list[Cpu] = []
-    taken: set[int] = set()
-    for cpu in ranked:
-        (rest if cpu.number in taken else first).append(cpu)
-        taken |= cpu.core
-    return first, rest
-
-
-def _worth_using(cores: list[Cpu]) -> int:
-    """Return how many of the cores, ordered by capacity, compute fastest together."""
-    if any(core.capacity is None for core in cores):
-        return len(cores)
-    best, best_speed = 0, 0.0
-    for count, core in enumerate(cores, start=1):
-        is_last_of_its_kind = count == len(cores) or cores[count].capacity != core.capacity
-        speed = count * float(core.capacity or 0)
-        if is_last_of_its_kind and (not best or speed >= best_speed * WORTH_SMALLER_CORES):
-            best, best_speed = count, speed
-    return best
-
-
-def _cpu_list(root: HostRoot, path: str, otherwise: frozenset[int]) -> frozenset[int]:
+def read_cpu_list(root: HostRoot, path: str) -> frozenset[int]:
+    """Return the CPUs that a file lists; none where it is not there or not such a list."""
     try:
-        return parse_cpu_list(root.read_text(path)) or otherwise
+        return parse_cpu_list(root.read_text(path))
     except (HostError, ValueError):
-        return otherwise
+        return frozenset()
+
+
+def read_topology(root: HostRoot) -> Topology:
+    """Return the online CPUs, as far as the kernel tells."""
+    online = read_cpu_list(root, ONLINE)
+    cpus = {number: _read_cpu(root, number, online) for number in sorted(online)}
+    if len({cpu.capacity for cpu in cpus.values()}) <= 1:
+        # All the same is what the kernel says too where it does not know: x86 has this file since
+        # 6.16, and on a hybrid processor with SMT it reads 1024 for P and E cores alike.
+        cpus = _with_intel_kinds(root, cpus)
+    return Topology(tuple(cpus.values()))
+
+
+def _read_cpu(root: HostRoot, number: int, online: frozenset[int]) -> Cpu:
+    here = f"{CPUS}/cpu{number}"
+    alone = frozenset({number})
+    siblings = read_cpu_list(root, f"{here}/topology/core_cpus_list") or read_cpu_list(
+        root, f"{here}/topology/thread_siblings_list"
+    )
+    return Cpu(
+        number=number,
+        core=(siblings | alone) & online,
+        capacity=_number(root, f"{here}/cpu_capacity"),
+        max_khz=_number(root, f"{here}/cpufreq/cpuinfo_max_freq"),
+        package=_number(root, f"{here}/topology/physical_package_id"),
+    )
+
+
+def _with_intel_kinds(root: HostRoot, cpus: Mapping[int, Cpu]) -> dict[int, Cpu]:
+    """Capacities from the kind of core and the clock, where there are P and E cores."""
+    atoms = read_cpu_list(root, INTEL_ATOM) & cpus.keys()
+    if not 0 < len(atoms) < len(cpus):
+        return dict(cpus)
+    fastest = max((cpu.max_khz or 0 for cpu in cpus.values()), default=0)
+    known = all(cpu.max_khz for cpu in cpus.values())
+
+    def capacity(cpu: Cpu) -> int:
+        if not known:
+            return ATOM_CAPACITY if cpu.number in atoms else FULL_CAPACITY
+        share = ATOM_SHARE if cpu.number in atoms else 1.0
+        return round(FULL_CAPACITY * share * (cpu.max_khz or 0) / fastest)
+
+    return {number: replace(cpu, capacity=capacity(cpu)) for number, cpu in cpus.items()}
 
 
 def _number(root: HostRoot, path: str) -> int | None:
     try:
-        return int(root.read_text(path))
+        number = int(root.read_text(path))
     except (HostError, ValueError):
         return None
-
-
-def _listed(numbers: Iterable[int]) -> str:
-    return ", ".join(map(str, numbers))
+    return number if number >= 0 else None
