@@ -7,6 +7,7 @@ Owns the word and its reasons. One writer: the front's event loop.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -22,11 +23,25 @@ class Condition(StrEnum):
 
 @dataclass(slots=True)
 class DaemonState:
-    """stage: what is being done now, for people. degraded: what works less well than it could."""
+    """stage: what is being done now, for people.
+
+    degraded: what works less well than it could, until the daemon is started again. passing: what
+    may be over at any time, by who watches it.
+    """
 
     condition: Condition = Condition.STARTING
     stage: str = "starting"
     degraded: list[str] = field(default_factory=list)
+    passing: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def regard(self, watched: str, reasons: Iterable[str]) -> None:
+        """Now these are the reasons of this kind; none: it is over."""
+        self.passing[watched] = tuple(reasons)
+
+    @property
+    def reasons(self) -> list[str]:
+        """All there are now to be better."""
+        return [*self.degraded, *(one for some in self.passing.values() for one in some)]
 
     def move(self, condition: Condition, stage: str) -> None:
         # A drain is not undone by an engine that comes back meanwhile.
@@ -37,6 +52,6 @@ class DaemonState:
     @property
     def word(self) -> str:
         """What `status` says: `ready` with reasons to be better is `degraded`."""
-        if self.condition is Condition.READY and self.degraded:
+        if self.condition is Condition.READY and self.reasons:
             return Condition.DEGRADED
         return self.condition

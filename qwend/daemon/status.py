@@ -79,7 +79,7 @@ def daemon_status(
         "uptime_s": round(uptime_s, 3),
         "state": str(state.word),
         "stage": state.stage,
-        "degraded": list(state.degraded),
+        "degraded": state.reasons,
         "model": dict(model),
         "engine": dict(engine),
         "host": dict(host),

@@ -15,6 +15,26 @@ def test_ready_with_a_reason_to_be_better_is_degraded() -> None:
     assert state.word == "degraded"
 
 
+def test_a_passing_reason_goes_when_it_is_over_and_leaves_the_others() -> None:
+    state = DaemonState(degraded=["running from disk"])
+    state.move(Condition.READY, "")
+    state.regard("heat", ["too hot"])
+    state.regard("power", ["under-voltage"])
+    assert state.reasons == ["running from disk", "too hot", "under-voltage"]
+    state.regard("heat", ["too hot", "throttled"])
+    state.regard("power", [])
+    assert state.reasons == ["running from disk", "too hot", "throttled"]
+
+
+def test_a_passing_reason_alone_makes_it_degraded_and_its_end_makes_it_ready() -> None:
+    state = DaemonState()
+    state.move(Condition.READY, "")
+    state.regard("heat", ["too hot"])
+    assert state.word == "degraded"
+    state.regard("heat", [])
+    assert state.word == "ready"
+
+
 @pytest.mark.parametrize("condition", [Condition.WARMING, Condition.FAILED, Condition.DRAINING])
 def test_only_ready_becomes_degraded(condition: Condition) -> None:
     state = DaemonState(degraded=["running from disk"])
