@@ -14,7 +14,7 @@ import fcntl
 import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -77,7 +77,7 @@ def _is_complete(places: Places, extras: tuple[str, ...]) -> bool:
 
 def _fill(places: Places, extras: tuple[str, ...]) -> None:
     requirement = llama_requirement(places.root)
-    environ = _pip_environment(places)
+    environ = environment.pip_environment(places.cache, os.environ)
     stamp = environment.read_stamp(places)
     identity = machine.build_identity(os.environ)
     have_venv = environment.works(places)
@@ -93,7 +93,9 @@ def _fill(places: Places, extras: tuple[str, ...]) -> None:
 
     ready = None
     if not found:
-        ready = wheel.cached(places, key) or wheel.build(places, key, requirement, environ)
+        ready = wheel.cached(places, key) or wheel.build(
+            places, places.python, key, requirement, environ
+        )
     wanted = tuple(sorted({*extras, *(stamp.extras if stamp else ())}))
     environment.install(places, ready, wanted, environ)
     if environment.llama_version(places.python, requirement) is None:
@@ -113,19 +115,6 @@ def _check_packages(*, to_build: bool, to_make_venv: bool) -> None:
             "Something of the system is missing. Install it, then run this again:\n"
             f"  sudo apt install {' '.join(missing)}"
         )
-
-
-def _pip_environment(places: Places) -> Mapping[str, str]:
-    return {
-        **os.environ,
-        "PIP_CACHE_DIR": str(places.cache / "pip"),
-        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-        "PIP_NO_INPUT": "1",
-        # Distributions' Pythons refuse pip outside a .venv; a user's setting may refuse it inside.
-        "PIP_USER": "0",
-        "PIP_REQUIRE_VIRTUALENV": "0",
-        "PYTHONDONTWRITEBYTECODE": "1",
-    }
 
 
 @contextlib.contextmanager

@@ -39,6 +39,20 @@ class Stamp:
     build: str
 
 
+def pip_environment(cache: Path, environ: Mapping[str, str]) -> dict[str, str]:
+    """What pip runs in, whatever the caller's settings say."""
+    return {
+        **environ,
+        "PIP_CACHE_DIR": str(cache / "pip"),
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "PIP_NO_INPUT": "1",
+        # Distributions' Pythons refuse pip outside a .venv; a user's setting may refuse it inside.
+        "PIP_USER": "0",
+        "PIP_REQUIRE_VIRTUALENV": "0",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+
+
 def project_digest(places: Places) -> str:
     """A digest of what the installation depends on: requirements, Python, place of the clone."""
     made_by = f"{sys.version}\0{places.root}\0".encode()

@@ -30,8 +30,10 @@ def cached(places: Places, key: str) -> Path | None:
     return next(iter(sorted((places.wheels / key).glob("*.whl"))), None)
 
 
-def build(places: Places, key: str, requirement: str, environ: Mapping[str, str]) -> Path:
-    """Compile the wheel with the environment's own pip, put it in the cache, return its path.
+def build(
+    places: Places, python: Path, key: str, requirement: str, environ: Mapping[str, str]
+) -> Path:
+    """Compile the wheel with the pip of this Python, put it in the cache, return its path.
 
     Raises: Problem if there is no room, or with the end of the log if the build fails.
     """
@@ -54,7 +56,7 @@ def build(places: Places, key: str, requirement: str, environ: Mapping[str, str]
     try:
         # In the cache rather than /tmp, which is memory on many small machines.
         (aside / "tmp").mkdir()
-        command = [str(places.python), "-m", "pip", "wheel", "-v", "--no-deps"]
+        command = [str(python), "-m", "pip", "wheel", "-v", "--no-deps"]
         command += ["--no-binary", "llama-cpp-python", "-w", str(aside / "out"), requirement]
         run(
             "compiling llama.cpp",
