@@ -60,3 +60,14 @@ def test_in_memory_a_reserve_is_left_for_the_system(
         }
     )
     assert free_for_copy(fake.root, tmp_path) == free
+
+
+def test_what_is_needed_besides_is_not_there_for_the_copy(fake: FakeHost, tmp_path: Path) -> None:
+    fake.put(
+        {
+            "/proc/self/mountinfo": mounts(("/", "tmpfs")),
+            "/proc/meminfo": "MemAvailable: 66536 kB\n",
+        }
+    )
+    assert free_for_copy(fake.root, tmp_path, besides=400 * 1024) == 600 * 1024
+    assert free_for_copy(fake.root, tmp_path, besides=2**40) == 0

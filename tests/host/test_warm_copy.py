@@ -16,7 +16,13 @@ import pytest
 
 from qwend.errors import HostError
 from qwend.host import warm_copy
-from qwend.host.warm_copy import CopyCancelled, WarmCopy, make_warm_copy
+from qwend.host.warm_copy import (
+    CopyCancelled,
+    WarmCopy,
+    find_warm_copy,
+    make_warm_copy,
+    remove_warm_copies,
+)
 
 CHUNK = 4096
 CONTENT = bytes(range(256)) * 40
@@ -417,3 +423,47 @@ def test_a_copy_outlives_its_name(make: Make) -> None:
     copy = make()
     copy.path.unlink()
     assert content(copy) == CONTENT
+
+
+def test_an_earlier_copy_is_found_and_nothing_is_made(
+    make: Make, source: Path, directory: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "other").write_bytes(b"other")
+    with source.open("rb") as stream, (tmp_path / "other").open("rb") as other:
+        assert find_warm_copy(stream.fileno(), directory) is None
+        copy = make()
+        assert find_warm_copy(other.fileno(), directory) is None
+        found = find_warm_copy(stream.fileno(), directory)
+        assert found is not None
+        assert (found.path, found.sha256, found.reused) == (copy.path, SHA256, True)
+        assert content(found) == CONTENT
+        os.close(found.fd)
+        _truncate(copy.path)
+        assert find_warm_copy(stream.fileno(), directory) is None
+
+
+def test_copies_are_removed_but_for_one_under_way(make: Make, directory: Path) -> None:
+    remove_warm_copies(directory)
+    assert not directory.exists()
+    copy = make()
+    living = directory / ".tmp-2-alive"
+    living.write_bytes(b"half")
+    with living.open("rb") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        remove_warm_copies(directory)
+    assert os.listdir(directory) == [living.name]
+    assert content(copy) == CONTENT
+    assert not make().reused
+
+
+def test_copies_in_a_directory_that_is_not_ours_are_left_alone(
+    directory: Path, tmp_path: Path
+) -> None:
+    directory.parent.mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    bait = tmp_path / "elsewhere" / f"{SHA256}.gguf"
+    bait.write_bytes(CONTENT)
+    directory.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(HostError, match="opening the directory"):
+        remove_warm_copies(directory)
+    assert bait.exists()

@@ -7,6 +7,7 @@ of it. The weights are spread wide: its logits differ by whole units, not by rou
 from __future__ import annotations
 
 import os
+import struct
 from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,8 +43,13 @@ def byte_tokens() -> list[str]:
     ]
 
 
-def write_tiny_model(path: Path, *, seed: int = 1, width: int = WIDTH) -> Path:
-    """Another seed is another model of the same shape; another width one of another shape."""
+def write_tiny_model(
+    path: Path, *, seed: int = 1, width: int = WIDTH, quantized: bool = False
+) -> Path:
+    """Another seed is another model of the same shape; another width one of another shape.
+
+    quantized: the matrices of the layers are in Q4_0, which most CPUs have repacked.
+    """
     random = Random(seed)
     kv = KV_HEADS * width // HEADS
     shapes: dict[str, tuple[int, ...]] = {
@@ -67,7 +73,9 @@ def write_tiny_model(path: Path, *, seed: int = 1, width: int = WIDTH) -> Path:
             f"blk.{layer}.ffn_down.weight": (HIDDEN, width),
         }
     tensors = {
-        name: TensorSpec(shape, type=0, data=_weights(random, name, shape))
+        name: TensorSpec(shape, type=2, data=_q4_0(random, shape))
+        if quantized and name.startswith("blk") and len(shape) == 2
+        else TensorSpec(shape, type=0, data=_weights(random, name, shape))
         for name, shape in shapes.items()
     }
     model = GgufBuilder(
@@ -105,6 +113,14 @@ def _weights(random: Random, name: str, shape: tuple[int, ...]) -> bytes:
     if name == "output.weight":
         spread *= 4
     return array("f", [random.gauss(0.0, spread) for _ in range(count)]).tobytes()
+
+
+def _q4_0(random: Random, shape: tuple[int, ...]) -> bytes:
+    """Blocks of a scale and 32 numbers of 4 bits (ggml-common.h, block_q4_0), all drawn."""
+    scale = struct.pack("<e", 0.2 / shape[0] ** 0.5)
+    blocks = shape[0] * shape[1] // 32
+    numbers = random.randbytes(16 * blocks)
+    return b"".join(scale + numbers[at : at + 16] for at in range(0, len(numbers), 16))
 
 
 def settings(model: Path, **fields: Any) -> EngineStart:
