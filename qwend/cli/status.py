@@ -70,6 +70,7 @@ def lines(status: Mapping[str, object], coloured: bool) -> Iterator[tuple[str, s
         "memory",
         f"daemon {size(memory, 'front_rss_bytes')}, engine {size(memory, 'engine_rss_bytes')}",
     )
+    yield from _weights(part(part(status, "model"), "memory"), part(status, "engine"))
     requests = part(status, "requests")
     yield (
         "requests",
@@ -84,12 +85,24 @@ def lines(status: Mapping[str, object], coloured: bool) -> Iterator[tuple[str, s
     yield "socket", str(status.get("socket"))
 
 
+def _weights(plan: Mapping[str, object], engine: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    """How the weights are kept in memory, and whether they can be swapped."""
+    if plan.get("policy"):
+        yield "", f"weights: {plan['policy']}, {plan.get('reason')}"
+    memory = part(engine, "memory")
+    if memory.get("lock_refused"):
+        yield "", f"weights not locked against swap: {memory['lock_refused']}"
+    elif number(memory, "locked_bytes"):
+        yield "", "weights locked against swap"
+
+
 def _model(model: Mapping[str, object], engine: Mapping[str, object]) -> Iterator[tuple[str, str]]:
     kind = [str(model[key]) for key in ("architecture", "quantization") if model.get(key)]
     if number(model, "bytes"):
         kind.append(size(model, "bytes"))
     if model.get("warm") is True:
-        kind.append("copy kept in memory")
+        in_memory = part(model, "memory").get("copy_in_memory") is not False
+        kind.append("copy kept in memory" if in_memory else "copy kept on the disk")
     details = f" ({', '.join(kind)})" if kind else ""
     # One request can have what fits in memory and what the model was made for.
     known = [number(engine, "context_cells"), number(model, "train_context")]

@@ -30,10 +30,14 @@ _KV_BYTES = {"f16": 2.0, "q8_0": 34 / 32}
 
 @dataclass(frozen=True, slots=True)
 class MemoryPlan:
-    """lock: the weights are to be locked against swap; lock_reason: why, or why not."""
+    """copy_in_memory: a warm copy is, or would be, on a file system in memory.
+
+    lock: the weights are to be locked against swap; lock_reason: why, or why not.
+    """
 
     policy: Policy = Policy.KEEP
     reason: str = ""
+    copy_in_memory: bool = True
     lock: bool = False
     lock_reason: str = ""
 
@@ -62,9 +66,15 @@ def plan_memory(
     config: Config, need: Need, host: HostRoot, warm_dir: Path, *, copy_bytes: int, makes_copy: bool
 ) -> MemoryPlan:
     """copy_bytes: of a copy that is there already. makes_copy: there is one, or is to be one."""
-    choice = _choice(config, need, host, warm_dir, copy_bytes, makes_copy)
+    try:
+        in_memory = is_tmpfs(host, warm_dir)
+    except HostError:
+        in_memory = False
+    if not in_memory:  # its pages are the kernel's to take back
+        copy_bytes, makes_copy = 0, False
+    choice = _choice(config, need, host, copy_bytes, makes_copy)
     lock, lock_reason = _locking(config, host)
-    return MemoryPlan(choice.policy, choice.reason, lock, lock_reason)
+    return MemoryPlan(choice.policy, choice.reason, in_memory, lock, lock_reason)
 
 
 def lock_refused(setting: str, description: Mapping[str, Any]) -> str:
@@ -83,16 +93,15 @@ def lock_refused(setting: str, description: Mapping[str, Any]) -> str:
 
 
 def _choice(
-    config: Config, need: Need, host: HostRoot, warm_dir: Path, copy_bytes: int, makes_copy: bool
+    config: Config, need: Need, host: HostRoot, copy_bytes: int, makes_copy: bool
 ) -> Choice:
     if config.model.memory != "auto":
         return Choice(Policy(config.model.memory), "as configured")
     try:
-        in_memory = is_tmpfs(host, warm_dir)
         at_hand = AtHand(
             available_bytes(host),
-            copy_bytes=copy_bytes if in_memory else 0,
-            makes_copy=makes_copy and in_memory,
+            copy_bytes=copy_bytes,
+            makes_copy=makes_copy,
             may_drop=config.model.warm_copy != "required",
         )
     except HostError as error:

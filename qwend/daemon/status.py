@@ -32,6 +32,7 @@ def model_status(model: HeldModel | None, name: str, train_context: int) -> dict
         "memory": {
             "policy": str(model.memory.policy),
             "reason": model.memory.reason,
+            "copy_in_memory": model.warm and model.memory.copy_in_memory,
             "lock": model.memory.lock,
             "lock_reason": model.memory.lock_reason,
         },

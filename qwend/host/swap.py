@@ -33,7 +33,7 @@ def swaps_in_use(root: HostRoot) -> tuple[Swap, ...]:
     except HostError:
         return ()
     found = []
-    for line in lines[1:]:  # the first names the columns
+    for line in lines:  # the first names the columns, and has no figures
         # Blanks in a name are written as \040, so that the columns are what blanks separate.
         fields = line.split()
         if len(fields) >= 3 and fields[2].isdigit():

@@ -62,5 +62,27 @@ def test_it_names_what_the_model_goes_without() -> None:
     assert not any("without" in text for text in shown())
 
 
+def test_it_says_how_the_weights_are_kept_and_why() -> None:
+    plan = {"policy": "drop", "reason": "no room for the copy"}
+    texts = [text for _, text in lines({"model": {"memory": plan}}, coloured=False)]
+    assert "weights: drop, no room for the copy" in texts
+    assert not any("weights" in text for text in shown())
+
+
+def test_a_copy_on_the_disk_is_not_said_to_be_in_memory() -> None:
+    for in_memory, said in ((True, "copy kept in memory"), (False, "copy kept on the disk")):
+        model = {"name": "tiny", "warm": True, "memory": {"copy_in_memory": in_memory}}
+        assert said in dict(lines({"model": model}, coloured=False))["model"]
+
+
+def test_it_says_whether_the_weights_can_be_swapped() -> None:
+    locked = {"own_bytes": 1, "locked_bytes": 1 << 20, "lock_refused": ""}
+    assert "weights locked against swap" in shown(memory=locked)
+    refused = {**locked, "lock_refused": "RLIMIT_MEMLOCK allows 8 MiB"}
+    assert "weights not locked against swap: RLIMIT_MEMLOCK allows 8 MiB" in shown(memory=refused)
+    unlocked = shown(memory={**locked, "locked_bytes": 0})
+    assert not any("swap" in text for text in unlocked)
+
+
 def test_a_daemon_that_says_nothing_is_shown_without_a_fault() -> None:
     assert list(lines({}, coloured=False))

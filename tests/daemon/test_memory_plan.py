@@ -93,6 +93,7 @@ def test_auto_goes_by_the_memory_at_hand(
     made = plan(Config(), machine)
     assert made.policy is policy
     assert f"{available_mib:,} MiB at hand" in made.reason
+    assert made.copy_in_memory
     assert made.is_repacked == (policy is not Policy.NO_REPACK)
     assert made.is_mapped == (policy is not Policy.DROP)
 
@@ -110,7 +111,9 @@ def test_a_control_group_is_the_memory_at_hand_too(machine: HostRoot) -> None:
 
 def test_a_copy_on_a_disk_takes_no_memory(machine: HostRoot) -> None:
     put(machine, available_mib=800, filesystem="ext4")
-    assert plan(Config(), machine).policy is Policy.KEEP
+    made = plan(Config(), machine)
+    assert (made.policy, made.copy_in_memory) == (Policy.KEEP, False)
+    assert plan(configured(memory="keep"), machine).copy_in_memory is False
     # The pages of one that is there are the kernel's to take back: they are not counted twice.
     put(machine, available_mib=600, filesystem="ext4")
     assert plan(Config(), machine, copy=336 * MIB).policy is Policy.NO_REPACK

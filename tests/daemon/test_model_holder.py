@@ -125,6 +125,14 @@ def test_dropped_copies_leave_memory_and_the_file_itself_runs(bench: Bench) -> N
     assert bench.read == []
 
 
+def test_a_dropped_copy_is_held_open_by_nobody(bench: Bench) -> None:
+    with ExitStack() as earlier:
+        bench.holder().hold(earlier)
+    before = open_descriptors()
+    bench.hold(memory="drop")
+    assert open_descriptors() == before + 1  # the file itself
+
+
 def test_short_memory_drops_the_copy_and_shorter_memory_repacks_nothing(bench: Bench) -> None:
     # The guide takes 2.3 MiB, 2 of them repacked; besides them, 192 for the processes and 64 of
     # reserve are counted. The copy that the first start made is counted as at hand.
