@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from qwend.engine.engine import Engine
-from qwend.engine.events import Finished, Prefilling, Produced, Started
+from qwend.engine.events import Finished, Gauges, Prefilling, Produced, Started
 from qwend.engine.openings import MOST_OPENINGS, Openings
 from qwend.engine.request import EngineRequest, Kind, Priority
 from qwend.engine.scripted import Script
@@ -92,7 +92,7 @@ def test_only_the_latest_few_are_kept() -> None:
 # In the engine
 
 
-def test_after_a_pause_the_first_token_needs_no_step() -> None:
+def test_after_a_pause_the_first_token_is_told_before_any_step() -> None:
     backend = RecordingBackend()
     engine = engine_over(backend)
     ahead = answer(engine, typed())
@@ -102,11 +102,12 @@ def test_after_a_pause_the_first_token_needs_no_step() -> None:
     before = backend.steps
     engine.submit(request)
     events = engine.step()
-    # The step that followed the choice of the first token brought the second.
+    assert backend.steps == before
+    assert [type(event) for event in events] == [Started, Produced, Gauges]
+    events += engine.step()
+    # What comes then is a step of the one row that brings the second token.
     assert backend.steps == before + 1
     assert len(backend.batches[-1]) == 1
-    kinds = [type(event) for event in events[:3]]
-    assert kinds == [Started, Produced, Produced]
     said = by_request(events + run(engine))[request.id]
     assert said.text == TYPED
     assert said.finished.cached_tokens == said.finished.prompt_tokens
@@ -205,8 +206,10 @@ def test_another_uid_never_gets_it() -> None:
     said = answer(engine, request)
     assert said.finished.cached_tokens == 0
     assert backend.steps > before + len(TYPED)
+    before = backend.steps
     first = first_step(engine, backend, ask(user(TYPED), uid=1))
-    assert sum(isinstance(event, Produced) for event in first) == 2
+    assert sum(isinstance(event, Produced) for event in first) == 1
+    assert backend.steps == before
 
 
 def test_without_credit_it_waits_for_a_grant() -> None:
@@ -272,7 +275,8 @@ def test_a_pause_at_what_is_in_the_cache_already_makes_an_opening_all_the_same()
     assert backend.steps == before + 1
     assert len(backend.batches[-1]) == 1
     first = first_step(engine, backend, ask(user(TYPED)))
-    assert sum(isinstance(event, Produced) for event in first) == 2
+    assert backend.steps == before + 1
+    assert sum(isinstance(event, Produced) for event in first) == 1
 
 
 def test_enter_before_the_prefill_is_through_joins_it() -> None:
