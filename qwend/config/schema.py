@@ -70,6 +70,9 @@ class EngineConfig:
     )
     ubatch: int = option(128, "rows of one computation", low=1, high=4096)
     max_sequences: int = option(8, "requests decoded together", low=1, high=256)  # LLAMA_MAX_SEQ
+    hung_after_s: float = option(
+        10.0, "seconds without a sign of life before the engine is killed", low=0.1, high=3600
+    )
 
 
 @dataclass(frozen=True, slots=True)

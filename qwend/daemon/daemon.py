@@ -12,7 +12,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,9 @@ from qwend.daemon.broker import Broker
 from qwend.daemon.clients import Clients
 from qwend.daemon.engine_process import EngineProcess
 from qwend.daemon.engine_settings import engine_settings
+from qwend.daemon.fd_store import FdStore, stored
 from qwend.daemon.host_status import host_status
+from qwend.daemon.kept_connection import ConnectionKeeper
 from qwend.daemon.listener import SocketPath, systemd_listener
 from qwend.daemon.memory_plan import lock_refused
 from qwend.daemon.model import HeldModel
@@ -35,7 +37,10 @@ from qwend.daemon.status import daemon_status, engine_status, model_status
 from qwend.daemon.supervisor import EngineState, Hooks, Supervisor
 from qwend.daemon.system_prompt import SystemPrompt
 from qwend.daemon.tuning import Tuning, tune
+from qwend.daemon.watchdog import Watchdog
+from qwend.errors import QwendError
 from qwend.host.root import HostRoot
+from qwend.host.warm_copy import CopyCancelled
 from qwend.paths import Paths
 from qwend.wire.codes import ErrorCode
 
@@ -64,7 +69,12 @@ class Daemon:
         self._notifier = Notifier(world.environ)
         loop = asyncio.get_running_loop()
         self._broker = Broker(config, time.monotonic, loop.call_later)
-        self._service = Service(self._broker, config.limits, self.status, self._welcome)
+        self._keeper = ConnectionKeeper(
+            FdStore(self._notifier, world.environ), stored(world.environ, os.getpid())
+        )
+        self._service = Service(
+            self._broker, config.limits, self.status, self._welcome, self._keeper.keep
+        )
         self._clients = Clients(self._service, config.limits)
         self._system_prompt = SystemPrompt(self._broker)
         self._supervisor: Supervisor | None = None
@@ -81,6 +91,8 @@ class Daemon:
         """
         async with AsyncExitStack() as undo:
             undo.callback(self._notifier.close)
+            undo.callback(self._keeper.close)
+            self._watch(undo)
             self._take_signals()
             if await self._unless_stopped(self._start(undo)):
                 await self._stop.wait()
@@ -159,6 +171,14 @@ class Daemon:
             self._cut.set()
         self._stop.set()
 
+    def _watch(self, undo: AsyncExitStack) -> None:
+        watchdog = Watchdog(self._notifier, self._world.environ, os.getpid(), self._gets_on)
+        undo.callback(watchdog.stop)
+        watchdog.start()
+
+    def _gets_on(self) -> bool:
+        return self._supervisor is None or not self._supervisor.wedged
+
     def _claim_socket(self, undo: ExitStack) -> SocketPath | None:
         """Early, so that a second daemon on the same path ends within a second."""
         self._systemd_socket = systemd_listener(self._world.environ, os.getpid())
@@ -183,10 +203,30 @@ class Daemon:
                 loop, self._loading, "warming", done / max(total, 1)
             ),
             degraded=self._state.degraded.append,
-            cancelled=self._stop.is_set,
+            cancelled=self._gives_up,
             damaged=lambda: shutil.rmtree(self._kept / "prefixes", ignore_errors=True),
         )
-        self._model = await asyncio.to_thread(self._holder.hold, undo)
+        self._model = await self._in_thread(self._holder.hold, undo)
+
+    def _gives_up(self) -> bool:
+        """True once nobody waits for the model any more."""
+        starting = self._supervisor is None
+        return self._stop.is_set() and (starting or not self._broker.journal)
+
+    async def _in_thread(self, hold: Callable[..., HeldModel], *arguments: Any) -> HeldModel:
+        """To its end even if it is given up meanwhile: what it opens is to be undone after it.
+
+        It ends soon then, see `_gives_up`.
+        """
+        holding = asyncio.ensure_future(asyncio.to_thread(hold, *arguments))
+        try:
+            return await asyncio.shield(holding)
+        except asyncio.CancelledError:
+            with suppress(QwendError):
+                await holding
+            raise
+        except CopyCancelled as error:
+            raise asyncio.CancelledError from error
 
     @property
     def _kept(self) -> Path:
@@ -212,6 +252,7 @@ class Daemon:
                 loading=self._loading,
             ),
             time.monotonic,
+            self._config.engine.hung_after_s,
         )
         undo.push_async_callback(self._supervisor.stop)
         await self._supervisor.start()
@@ -219,7 +260,7 @@ class Daemon:
     async def _start_process(self, settings: Any, on_events: Any, on_exit: Any) -> EngineProcess:
         assert self._supervisor is not None
         if self._holder is not None and self._model is not None and self._supervisor.restarts:
-            self._model = await asyncio.to_thread(
+            self._model = await self._in_thread(
                 self._holder.hold_again, self._model, self._supervisor.reason
             )
         return await EngineProcess.start(
@@ -234,8 +275,7 @@ class Daemon:
         self._broker.attach_engine(send)
         assert self._supervisor is not None
         refused = lock_refused(self._config.model.lock, self._supervisor.description)
-        if refused and refused not in self._state.degraded:
-            self._state.degraded.append(refused)
+        self._state.regard("lock", (refused,) if refused else ())
         if self._clients.listening:
             self._system_prompt.prefill()
             self._become_ready()
@@ -268,6 +308,7 @@ class Daemon:
             listener = claimed.listen(mode=int(settings.mode, 8), group=settings.group)
         assert listener is not None
         undo.callback(self._clients.close_listener)
+        await self._clients.take_over(self._keeper)
         await self._clients.listen(listener)
 
     def _become_ready(self) -> None:
@@ -288,8 +329,7 @@ class Daemon:
         self._clients.close_listener()
         message = "the daemon is stopping: connect again once it is back"
         self._broker.refuse(ErrorCode.SHUTTING_DOWN, message)
-        for session in self._clients:
-            session.say_goodbye("shutting_down", message)
+        self._clients.drain("shutting_down", message)
         await self._drained()
         self._broker.fail_all(None, ErrorCode.SHUTTING_DOWN, message)
         await self._clients.close(LAST_WORDS_S)

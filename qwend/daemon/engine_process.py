@@ -20,6 +20,13 @@ from qwend.engine import hop
 from qwend.engine.events import Event
 from qwend.engine.settings import EngineStart
 
+# What systemd says to the front is not for the engine: sd_notify(3), sd_listen_fds(3).
+SYSTEMDS = frozenset(
+    {
+        *("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "FDSTORE"),
+        *("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"),
+    }
+)
 # How long an engine may take to end after it was asked to, before it is killed: it looks for
 # messages once a step, and no step is longer than a few seconds.
 STOP_TIMEOUT_S = 10.0
@@ -71,7 +78,7 @@ class EngineProcess:
                 stdin=asyncio.subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(), *inherit),
                 # An abort of llama.cpp otherwise starts gdb where there is one, which can hang.
-                env={**environ, "GGML_NO_BACKTRACE": "1"},
+                env={**_without(environ, SYSTEMDS), "GGML_NO_BACKTRACE": "1"},
             )
             undo.pop_all()
         engine = cls(process, ours, on_events, on_exit)
@@ -141,6 +148,10 @@ class EngineProcess:
         """What it had sent before it died counts."""
         self._readable()
         self._loop.remove_reader(self._socket)
+
+
+def _without(environ: Mapping[str, str], names: frozenset[str]) -> dict[str, str]:
+    return {name: value for name, value in environ.items() if name not in names}
 
 
 def describe_exit(code: int) -> str:

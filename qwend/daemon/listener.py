@@ -15,11 +15,10 @@ from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
+from qwend.daemon.fd_store import PREFIX, handed_over
 from qwend.errors import ConfigError, HostError
 from qwend.paths import check_socket_path
 
-# sd_listen_fds(3): descriptors begin at 3.
-SYSTEMD_FIRST_FD = 3
 # Connections that wait while the daemon is busy accepting others; the kernel's own limit is
 # net.core.somaxconn, 4096 since Linux 5.4.
 BACKLOG = 512
@@ -95,23 +94,18 @@ class SocketPath:
 def systemd_listener(environ: Mapping[str, str], pid: int) -> socket.socket | None:
     """The listening socket that systemd has opened for us, or None. sd_listen_fds(3).
 
-    Raises: ConfigError if what was handed over is not one listening Unix stream socket.
+    Raises: ConfigError if what was handed over is not one listening Unix stream socket, besides
+    what an earlier process of ours has kept.
     """
-    if environ.get("LISTEN_PID") != str(pid):
+    given = [fd for name, fd in handed_over(environ, pid) if not name.startswith(PREFIX)]
+    if not given:
         return None
-    given = environ.get("LISTEN_FDS", "0")
-    try:
-        count = int(given)
-    except ValueError as error:
-        raise ConfigError(f"LISTEN_FDS is {given!r}, which is no number") from error
-    if count == 0:
-        return None
-    if count > 1:
-        raise ConfigError(f"systemd handed over {count} sockets; qwend.socket must have one")
-    os.set_inheritable(SYSTEMD_FIRST_FD, False)
+    if len(given) > 1:
+        raise ConfigError(f"systemd handed over {len(given)} sockets; qwend.socket must have one")
+    os.set_inheritable(given[0], False)
     wrong = ConfigError("the socket from systemd must be a Unix stream socket (ListenStream=)")
     try:
-        listener = socket.socket(fileno=SYSTEMD_FIRST_FD)
+        listener = socket.socket(fileno=given[0])
     except OSError as error:
         raise wrong from error
     if not _listens(listener):

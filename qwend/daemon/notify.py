@@ -1,39 +1,110 @@
-"""What systemd is told: readiness, status line, longer start-up, the end. Silent elsewhere."""
+"""What systemd is told: readiness, status, signs of life, what to keep. Silent elsewhere.
+
+sd_notify(3). Our own code, for the packages that do it send no descriptors.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import array
+import logging
+import os
+import socket
+import struct
+import time
+from collections.abc import Callable, Mapping
 
-import sdnotify
+log = logging.getLogger(__name__)
 
-# While a start goes on, each message asks for this much more time; loading reports at least
-# every few seconds even from a slow card.
-EXTEND_USEC = 60_000_000
+# While a start goes on, each message asks for this much more time. Longer than the silence after
+# which an engine that starts counts as hung (engine_pulse.py), or systemd would be the first.
+EXTEND_USEC = 90_000_000
+# The same stage is told again no more often than this: loading reports every tensor.
+REPEAT_S = 1.0
+# What a message may wait for systemd to read the ones before it; then it is lost.
+SEND_TIMEOUT_S = 5
 
 
 class Notifier:
-    """sd_notify(3). Without NOTIFY_SOCKET every call does nothing."""
+    """Without NOTIFY_SOCKET every call does nothing."""
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        self._notifier = sdnotify.SystemdNotifier() if environ.get("NOTIFY_SOCKET") else None
+    def __init__(
+        self, environ: Mapping[str, str], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._address = _address(environ.get("NOTIFY_SOCKET", ""))
+        self._clock = clock
+        self._socket = _datagram_socket() if self._address else None
+        self._shown = ""
+        self._shown_at = 0.0
+
+    def __bool__(self) -> bool:
+        """True if there is somebody to tell."""
+        return self._socket is not None
 
     def ready(self, status: str) -> None:
-        self._send("READY=1", f"STATUS={status}")
+        self._send("READY=1", self._status(status))
 
     def starting(self, status: str) -> None:
-        self._send(f"STATUS={status}", f"EXTEND_TIMEOUT_USEC={EXTEND_USEC}")
+        """There is progress: more time, please."""
+        if status != self._shown or self._clock() - self._shown_at >= REPEAT_S:
+            self._send(self._status(status), f"EXTEND_TIMEOUT_USEC={EXTEND_USEC}")
 
     def status(self, status: str) -> None:
-        self._send(f"STATUS={status}")
+        """Said only if it has changed."""
+        if status != self._shown:
+            self._send(self._status(status))
+
+    def reloading(self, status: str) -> None:
+        """Must be followed by `ready`, whatever became of it."""
+        self._send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        self.status(status)
 
     def stopping(self, status: str) -> None:
-        self._send("STOPPING=1", f"STATUS={status}")
+        self._send("STOPPING=1", self._status(status))
+
+    def failed(self, status: str, errno: int) -> None:
+        """The process is about to end. errno: what `systemctl status` shows as its error."""
+        self._send(self._status(status), f"ERRNO={errno}")
+
+    def alive(self) -> None:
+        self._send("WATCHDOG=1")
+
+    def keep(self, name: str, fd: int) -> None:
+        """Have systemd keep a copy of the descriptor, for the next process of this service."""
+        self._send("FDSTORE=1", f"FDNAME={name}", fds=(fd,))
+
+    def drop(self, name: str) -> None:
+        self._send("FDSTOREREMOVE=1", f"FDNAME={name}")
 
     def close(self) -> None:
-        if self._notifier is not None and self._notifier.socket is not None:
-            self._notifier.socket.close()
+        if self._socket is not None:
+            self._socket.close()
 
-    def _send(self, *lines: str) -> None:
-        if self._notifier is not None:
-            # A reason may be a foreign text: its line breaks must not make messages of their own.
-            self._notifier.notify("\n".join(line.replace("\n", " ") for line in lines))
+    def _status(self, status: str) -> str:
+        self._shown, self._shown_at = status, self._clock()
+        return f"STATUS={status}"
+
+    def _send(self, *lines: str, fds: tuple[int, ...] = ()) -> None:
+        if self._socket is None:
+            return
+        # A reason may be a foreign text: its line breaks must not make messages of their own.
+        text = "\n".join(line.replace("\n", " ") for line in lines)
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+        try:
+            self._socket.sendmsg([os.fsencode(text)], rights, 0, self._address)
+        except OSError as error:
+            log.debug("systemd could not be told %r: %s", lines[0], error)
+
+
+def _address(given: str) -> str:
+    """The address to send to; empty for none. "@" stands for an abstract one (unix(7))."""
+    return "\0" + given[1:] if given.startswith("@") else given
+
+
+def _datagram_socket() -> socket.socket:
+    """One of a pair, so that a unit may forbid socket(2) altogether (RestrictAddressFamilies=none
+    does not cover socketpair(2)); each message names its address."""
+    ours, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    other.close()
+    timeout = struct.pack("@ll", SEND_TIMEOUT_S, 0)
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeout)
+    return ours

@@ -6,6 +6,9 @@ requests go to the broker, and what the broker sends goes out.
 A client that stops reading stops its own sequences: while its outbox is over the limit it is
 `congested`, gets no more credit, and nothing more is read from it: or a flood of small requests
 would fill the memory with their answers. One that stays so for `slow_reader_s` is cut off.
+
+A connection that systemd keeps (kept_connection.py) notes what another process would have to know
+to go on with it, and `rest`s at a stop instead of ending.
 """
 
 from __future__ import annotations
@@ -15,19 +18,22 @@ import logging
 import socket
 import struct
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 
 from qwend import __version__
 from qwend.config import LimitsConfig
 from qwend.daemon.broker import Broker
 from qwend.daemon.journal import Timer
+from qwend.daemon.kept_connection import KeptConnection
+from qwend.daemon.kept_page import Doubt, Record
 from qwend.errors import LocalProtocolError
 from qwend.wire.codes import ErrorCode
 from qwend.wire.connection import Connection
 from qwend.wire.events import BadMessage, EndOfStream, Event, ProtocolFailure
 from qwend.wire.messages import DaemonMessage
 from qwend.wire.notices import Error, GoAway, Pong, StatusReply
-from qwend.wire.replies import Token, Welcome
+from qwend.wire.replies import Done, Token, Welcome
 from qwend.wire.requests import (
     Cancel,
     Chat,
@@ -58,6 +64,12 @@ CAPABILITIES = (
 # Messages of one client that are handled before the others have their turn. One read can bring
 # 17,000 requests for status at 0.3 ms each; 16 of them hold a stream up for 5 ms.
 MESSAGES_A_TURN = 16
+# As much as the kernel holds of one connection (net.core.wmem_default is 208 KiB), so that one
+# read is enough. One buffer for all: nothing stays in it.
+READ_BYTES = 256 * 1024
+# How soon it is looked again whether the kernel has taken what a slow client left in the outbox:
+# asyncio tells only when the outbox had been over its limit.
+SETTLE_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,51 +88,83 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What a session needs of the daemon. status: the map of the `status` reply."""
+    """What a session needs of the daemon. status: the map of the `status` reply.
+
+    keep: have a greeted connection outlive this process, if that can be.
+    """
 
     broker: Broker
     limits: LimitsConfig
     status: Callable[[], Mapping[str, object]]
     welcome: Callable[[], tuple[str, int]]
+    keep: Callable[[socket.socket], KeptConnection | None] = lambda connection: None
+    read_buffer: bytearray = field(default_factory=lambda: bytearray(READ_BYTES), repr=False)
 
 
-class Session(asyncio.Protocol):
-    """on_opened, on_closed: told once each, when the connection comes and when it is gone."""
+class Session(asyncio.BufferedProtocol):
+    """on_opened, on_closed: told once each, when the connection comes and when it is gone.
+
+    kept, record: of a connection that an earlier process has greeted.
+    """
 
     def __init__(
         self,
         service: Service,
         on_opened: Callable[[Session], None],
         on_closed: Callable[[Session], None],
+        kept: KeptConnection | None = None,
+        record: Record | None = None,
     ) -> None:
         self._service = service
         self._on_opened = on_opened
         self._on_closed = on_closed
-        self._connection = Connection(Side.DAEMON)
+        self._kept = kept
+        self._left = record
+        self._connection = Connection.resumed(record.held) if record else Connection(Side.DAEMON)
+        self._capabilities = record.capabilities if record else ()
         self._transport: asyncio.Transport | None = None
         self._timer: Timer | None = None
+        self._settling: Timer | None = None
         self._outgoing: list[bytes] = []  # what this turn of the loop has to say
-        self._takes_reasoning = False
+        self._open: tuple[int, ...] = ()  # what the record says of it
+        self._open_changed = False
+        self._to_rest = False
         self._uid = -1
+        self.rested = asyncio.Event()
         self.congested = False
 
     @property
     def uid(self) -> int:
         return self._uid
 
-    # asyncio.Protocol
+    @property
+    def kept(self) -> bool:
+        """The connection outlives this process."""
+        return self._kept is not None
+
+    # asyncio.BufferedProtocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         self._uid = Identity.of(transport.get_extra_info("socket")).uid
         transport.set_write_buffer_limits(high=self._service.limits.outbox_bytes)
-        limit_s = self._service.limits.hello_timeout_s
-        self._timer = asyncio.get_running_loop().call_later(limit_s, self._hello_late, limit_s)
+        if self._left is None:
+            limit_s = self._service.limits.hello_timeout_s
+            self._timer = asyncio.get_running_loop().call_later(limit_s, self._hello_late, limit_s)
         self._on_opened(self)
+        if self._left is not None:
+            self._go_on(self._left)
 
-    def data_received(self, data: bytes) -> None:
-        self._connection.receive_data(data)
+    def get_buffer(self, sizehint: int) -> bytearray:
+        # Called right before the read: from here on bytes may be ours alone.
+        if self._kept is not None:
+            self._kept.begin(Doubt.READING)
+        return self._service.read_buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        with memoryview(self._service.read_buffer) as view:
+            self._connection.receive_data(bytes(view[:nbytes]))
         self._handle_events()
 
     def eof_received(self) -> bool:
@@ -142,9 +186,17 @@ class Session(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._stop_timer()
+        if self._settling is not None:
+            self._settling.cancel()
+        if self._kept is not None and not self.rested.is_set():
+            self._kept.forget()
+            assert self._transport is not None
+            with suppress(OSError):  # an end that the client sees, whatever copies there are
+                self._transport.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
         self._transport = None
         self._connection.close()
         self._service.broker.drop(self)
+        self.rested.set()
         self._on_closed(self)
 
     # Owner
@@ -152,7 +204,8 @@ class Session(asyncio.Protocol):
     def send(self, message: DaemonMessage) -> None:
         if self._transport is None or self._transport.is_closing():
             return
-        if isinstance(message, Token) and message.reasoning and not self._takes_reasoning:
+        takes_reasoning = "reasoning" in self._capabilities
+        if isinstance(message, Token) and message.reasoning and not takes_reasoning:
             # A client refuses a field that it does not know, and it has not said that it knows it.
             message = replace(message, reasoning="")
             if not (message.ids or message.text):
@@ -168,6 +221,9 @@ class Session(asyncio.Protocol):
         # CPU, and the second waits a tick (4 ms) behind a thread that computes.
         if not self._outgoing:
             asyncio.get_running_loop().call_soon(self.flush)
+        if self._kept is not None:
+            self._kept.begin(Doubt.WRITING)
+            self._open_changed |= isinstance(message, Done | Error)
         self._outgoing.append(frame)
 
     def flush(self) -> None:
@@ -175,6 +231,7 @@ class Session(asyncio.Protocol):
         outgoing, self._outgoing = self._outgoing, []
         if outgoing and self._transport is not None:
             self._transport.write(outgoing[0] if len(outgoing) == 1 else b"".join(outgoing))
+            self._settle()
 
     def close(self) -> None:
         """Close once what is in the outbox has been read."""
@@ -196,10 +253,37 @@ class Session(asyncio.Protocol):
         if self._connection.state is State.OPEN:
             self.send(GoAway(reason, message))
 
+    def rest(self) -> None:
+        """Of a kept connection: once nothing is under way, leave what comes to the next process.
+
+        `rested` is set then, or when the connection is gone.
+        """
+        self._to_rest = True
+        self._settle()
+
+    def _go_on(self, left: Record) -> None:
+        """Where an earlier process was; what it was computing is lost."""
+        for client_id in left.open:
+            self.send(
+                Error(
+                    ErrorCode.ENGINE_LOST,
+                    "the daemon was restarted while it answered; send it again",
+                    id=client_id,
+                )
+            )
+        self._open_changed = True
+        self._handle_events()
+
     def _handle_events(self) -> None:
+        self._handle_some_events()
+        self._settle()
+
+    def _handle_some_events(self) -> None:
         """Handle what has come, a turn of it at a time, and read on when it is done."""
         for _ in range(MESSAGES_A_TURN):
-            if self.congested or self._transport is None or self._transport.is_closing():
+            if self.rested.is_set() or self.congested:
+                return
+            if self._transport is None or self._transport.is_closing():
                 return
             event = self._connection.next_event()
             if event is None:
@@ -214,6 +298,7 @@ class Session(asyncio.Protocol):
         broker = self._service.broker
         match event:
             case Chat() | Complete() | Prefill() | Tokenize():
+                self._open_changed = True
                 broker.submit(self, event)
             case Credit():
                 broker.allow(self, event.id, event.tokens)
@@ -224,7 +309,7 @@ class Session(asyncio.Protocol):
             case Status():
                 self.send(StatusReply(self._service.status()))
             case Hello():
-                self._takes_reasoning = "reasoning" in event.capabilities
+                self._capabilities = tuple(one for one in CAPABILITIES if one in event.capabilities)
                 self._greet()
             case BadMessage():
                 self.send(event.answer())
@@ -238,7 +323,31 @@ class Session(asyncio.Protocol):
     def _greet(self) -> None:
         self._stop_timer()
         model, context = self._service.welcome()
+        if self._transport is not None:
+            self._kept = self._service.keep(self._transport.get_extra_info("socket"))
         self.send(Welcome(f"qwend {__version__}", model, context, CAPABILITIES))
+
+    def _settle(self) -> None:
+        """Note what another process would have to know now."""
+        kept, transport = self._kept, self._transport
+        if kept is None or transport is None or transport.is_closing() or self.rested.is_set():
+            return
+        if self._open_changed:
+            self._open = tuple(one.client_id for one in self._service.broker.journal.of_owner(self))
+            self._open_changed = False
+        unwritten = transport.get_write_buffer_size()
+        written = not self._outgoing and not unwritten
+        held = self._connection.held if self._connection.buffered_bytes else b""
+        kept.settle(Record(self._capabilities, self._open, held), written=written)
+        if unwritten and self._settling is None:
+            self._settling = asyncio.get_running_loop().call_later(SETTLE_S, self._settle_again)
+        if self._to_rest and kept.at_rest and not self._open:
+            transport.pause_reading()
+            self.rested.set()
+
+    def _settle_again(self) -> None:
+        self._settling = None
+        self._settle()
 
     def _end(self) -> None:
         """The client will say nothing more: nobody waits for its requests, whether or not what is

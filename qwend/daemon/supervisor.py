@@ -1,7 +1,7 @@
 """The supervisor: there is always an engine, or a reason why there is none.
 
-Owns the engine process across its deaths: starts it, starts it again with a growing pause, and
-gives up when it dies too often. Knows nothing of requests.
+Owns the engine process across its deaths: starts it, kills it when it hangs, starts it again with a
+growing pause, and gives up when it dies too often. Knows nothing of requests.
 
     STARTING -> READY -> LOST -> STARTING ...      LOST -> FAILED after too many deaths
 """
@@ -18,6 +18,8 @@ from enum import Enum
 from typing import Any
 
 from qwend.daemon.engine_process import EngineProcess
+from qwend.daemon.engine_pulse import EnginePulse
+from qwend.engine import hop
 from qwend.engine.events import CannotStart, Event, Loading, Ready
 from qwend.engine.settings import EngineStart
 from qwend.errors import EngineLost, ModelError, QwendError
@@ -67,7 +69,9 @@ class Supervisor:
         start: Starter,
         hooks: Hooks,
         clock: Callable[[], float],
+        hung_after_s: float = 10.0,
     ) -> None:
+        """hung_after_s: of silence of an engine that is ready, before it is killed."""
         self._settings = settings
         self._start_process = start
         self._hooks = hooks
@@ -76,12 +80,21 @@ class Supervisor:
         self._deaths: deque[float] = deque()
         self._complaint = ""
         self._stopping = False
+        self._pulse = EnginePulse(hung_after_s)
+        self._look_timer: asyncio.TimerHandle | None = None
         self._changed = asyncio.Event()
         self._restart: asyncio.Task[None] | None = None
         self.state = EngineState.STARTING
         self.restarts = 0
         self.reason = ""
         self.description: dict[str, Any] = {}
+        self._hung_after_s = hung_after_s
+        self._hangs = ""
+
+    @property
+    def wedged(self) -> bool:
+        """The engine hangs, and the kill has not ended it yet."""
+        return bool(self._hangs)
 
     @property
     def pid(self) -> int:
@@ -105,6 +118,7 @@ class Supervisor:
 
     async def stop(self) -> None:
         self._stopping = True
+        self._stop_looking()
         if self._restart is not None:
             self._restart.cancel()
             with suppress(asyncio.CancelledError):
@@ -114,15 +128,44 @@ class Supervisor:
                 self._engine.kill()  # it reads no message before it is ready
             await self._engine.stop()
 
+    def hang_after(self, seconds: float) -> None:
+        """Change how long an engine may be silent."""
+        self._hung_after_s = seconds
+        self._pulse.hung_after_s = seconds
+        if self.state is EngineState.READY:
+            self._pulse.ready(self.description, self._settings.ubatch)
+
     async def _launch(self) -> None:
         self._complaint = ""
         self.state = EngineState.STARTING
+        self._pulse = EnginePulse(self._hung_after_s)
         try:
             self._engine = await self._start_process(self._settings, self._on_events, self._on_exit)
         except (OSError, QwendError) as error:  # no memory or no process left: like a death
             self._lose(f"the engine process cannot be started: {error}")
+        else:
+            self._look()
+
+    def _look(self) -> None:
+        """Ask the engine for a sign of life, and kill it if it has given none for too long."""
+        if self._engine is None or self._stopping:
+            return
+        hangs = self._pulse.look(self._clock())
+        if hangs:
+            self._hangs = f"the engine hung and was killed: {hangs}"
+            log.error("%s", self._hangs)
+            self._engine.kill()
+        elif self.state is EngineState.READY:
+            self._engine.send(hop.ping())
+        interval_s = self._pulse.interval_s
+        self._look_timer = asyncio.get_running_loop().call_later(interval_s, self._look)
+
+    def _stop_looking(self) -> None:
+        if self._look_timer is not None:
+            self._look_timer.cancel()
 
     def _on_events(self, events: list[Event]) -> None:
+        self._pulse.heard(events)
         for event in events:
             if isinstance(event, Loading):
                 self._hooks.loading(event.stage, event.fraction)
@@ -137,14 +180,17 @@ class Supervisor:
         self.state = EngineState.READY
         self.reason = ""
         self.description = event.description
+        self._pulse.ready(event.description, self._settings.ubatch)
         self._changed.set()
         self._hooks.ready(self._engine.send)
 
     def _on_exit(self, how: str) -> None:
-        self._lose(self._complaint or f"the engine process ended: {how}")
+        self._lose(self._complaint or self._hangs or f"the engine process ended: {how}")
 
     def _lose(self, reason: str) -> None:
         self._engine = None
+        self._hangs = ""
+        self._stop_looking()
         first = self.state is EngineState.STARTING and not self.restarts
         if self._stopping:
             return

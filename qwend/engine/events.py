@@ -119,6 +119,13 @@ class Gauges:
     threads: dict[str, Any] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """The answer to a ping, between two steps. working: there is something to compute."""
+
+    working: bool
+
+
 Event = (
     Loading
     | Ready
@@ -130,6 +137,7 @@ Event = (
     | Finished
     | Failed
     | Gauges
+    | Alive
 )
 
 _TYPES: dict[str, type[Any]] = {
@@ -145,6 +153,7 @@ _TYPES: dict[str, type[Any]] = {
         Finished,
         Failed,
         Gauges,
+        Alive,
     )
 }
 _FIELDS = {name: tuple(field.name for field in fields(kind)) for name, kind in _TYPES.items()}

@@ -46,6 +46,11 @@ def limit(threads: int) -> dict[str, Any]:
     return {"do": "limit", "threads": threads}
 
 
+def ping() -> dict[str, Any]:
+    """Answered with `Alive`."""
+    return {"do": "ping"}
+
+
 def shrink(limit_bytes: int) -> dict[str, Any]:
     """Idle prefixes take at most so many bytes of memory from now on."""
     return {"do": "shrink", "bytes": limit_bytes}

@@ -27,7 +27,7 @@ from qwend.engine.calibration import Calibration, calibrate_script
 from qwend.engine.company import Company
 from qwend.engine.drafting import PromptLookup
 from qwend.engine.engine import Engine, EngineSettings
-from qwend.engine.events import CannotStart, Loading, Ready
+from qwend.engine.events import Alive, CannotStart, Loading, Ready
 from qwend.engine.hop_socket import FrontGone, HopSocket
 from qwend.engine.prefix_cache import PrefixCache
 from qwend.engine.request import EngineRequest
@@ -54,6 +54,7 @@ class Worker:
         self._hop = connection
         self._early: list[dict[str, Any]] = []  # what arrived together with the settings
         self._stopping = False
+        self._told_at = time.monotonic()
 
     def run(self) -> None:
         settings = self._first_message()
@@ -111,6 +112,7 @@ class Worker:
             settings,
             lambda fraction: self._say_loading("loading", fraction),
             lambda: self._say_loading("calibrating", 0.0),
+            self._told_clock,
         )
         description = _description(started.backend, started.calibration)
         description["flash_attention"] = started.flash_attention
@@ -138,11 +140,22 @@ class Worker:
                 engine.grant(message["id"], message["tokens"])
             case "limit":
                 engine.limit_threads(message["threads"])
+            case "ping":
+                self._hop.send(hop.events([Alive(working=not engine.idle)]))
             case "shrink":
                 engine.shrink(message["bytes"])
                 _give_back_memory()
             case "stop":
                 self._stopping = True
+
+    def _told_clock(self) -> float:
+        """The clock of the calibration: read before and after each trial, so each one tells the
+        front that we are alive, at most once a second."""
+        now = time.monotonic()
+        if now - self._told_at >= 1.0:
+            self._told_at = now
+            self._say_loading("calibrating", 0.0)
+        return now
 
     def _say_loading(self, stage: str, fraction: float) -> None:
         self._hop.send(hop.events([Loading(stage, fraction)]))

@@ -37,10 +37,27 @@ class Connection:
         self._send_limit_bytes = limits.FRAME_BYTES
         self._ended = False
 
+    @classmethod
+    def resumed(cls, held: bytes) -> Connection:
+        """The daemon's side of a connection that another process has greeted and left open.
+
+        held: what that process had received and not made events of; follow with `next_event`.
+        """
+        connection = cls(Side.DAEMON)
+        connection.state = State.OPEN
+        connection._reader.limit_bytes = limits.FRAME_BYTES
+        connection._reader.feed(held)
+        return connection
+
     @property
     def buffered_bytes(self) -> int:
         """Bytes received that are no event yet."""
         return len(self._reader)
+
+    @property
+    def held(self) -> bytes:
+        """Those bytes, for `resumed`."""
+        return self._reader.held
 
     def receive_data(self, data: bytes) -> None:
         """Take what was read from the peer; follow with `next_event` until None."""

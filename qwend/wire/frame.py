@@ -81,6 +81,10 @@ class FrameReader:
         """Bytes held."""
         return len(self._buffer)
 
+    @property
+    def held(self) -> bytes:
+        return bytes(self._buffer)
+
     def feed(self, data: bytes) -> None:
         self._buffer += data
 

@@ -73,8 +73,17 @@ class Talk:
     broker: Broker
     closed: list[Session] = field(default_factory=list)
 
+    def receive(self, data: bytes) -> None:
+        receive(self.session, data)
+
     def pings(self, number: int) -> None:
-        self.session.data_received(frame({"op": "ping"}) * number)
+        self.receive(frame({"op": "ping"}) * number)
+
+
+def receive(session: Session, data: bytes) -> None:
+    """As asyncio does it (BufferedProtocol)."""
+    session.get_buffer(-1)[: len(data)] = data
+    session.buffer_updated(len(data))
 
 
 @contextmanager
@@ -92,7 +101,7 @@ def talk(capabilities: Sequence[str] = ()) -> Iterator[Talk]:
         transport.flush = session.flush
         session.connection_made(transport)
         named = {"capabilities": list(capabilities)} if capabilities else {}
-        session.data_received(frame({"op": "hello", "protocol": "qwend/1", **named}))
+        receive(session, frame({"op": "hello", "protocol": "qwend/1", **named}))
         assert [one["op"] for one in transport.taken()] == ["welcome"]
         yield Talk(session, transport, engine, broker, closed)
         if not closed:
@@ -153,8 +162,8 @@ def test_while_the_outbox_is_full_nothing_is_read_and_nothing_handled() -> None:
 
 def test_a_broken_frame_ends_its_requests_before_the_last_word_has_been_read() -> None:
     def test(one: Talk) -> None:
-        one.session.data_received(frame({"op": "complete", "id": 1, "prompt": "hello"}))
-        one.session.data_received(bytes(4))
+        one.receive(frame({"op": "complete", "id": 1, "prompt": "hello"}))
+        one.receive(bytes(4))
         assert one.engine.cancelled == one.engine.submitted
         assert len(one.broker.journal) == 0
         assert [message["op"] for message in one.transport.taken()] == ["error"]
@@ -165,7 +174,7 @@ def test_a_broken_frame_ends_its_requests_before_the_last_word_has_been_read() -
 
 def test_the_clients_end_of_stream_ends_its_requests_while_the_outbox_is_still_unread() -> None:
     def test(one: Talk) -> None:
-        one.session.data_received(frame({"op": "complete", "id": 1, "prompt": "hello"}))
+        one.receive(frame({"op": "complete", "id": 1, "prompt": "hello"}))
         one.session.eof_received()
         assert one.engine.cancelled == one.engine.submitted
         assert one.transport.closing
@@ -175,7 +184,7 @@ def test_the_clients_end_of_stream_ends_its_requests_while_the_outbox_is_still_u
 
 def test_what_comes_after_a_broken_frame_is_not_handled() -> None:
     def test(one: Talk) -> None:
-        one.session.data_received(bytes(4) + frame({"op": "ping"}))
+        one.receive(bytes(4) + frame({"op": "ping"}))
         one.pings(1)
         assert [message["op"] for message in one.transport.taken()] == ["error"]
 

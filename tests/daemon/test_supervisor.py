@@ -18,7 +18,8 @@ from qwend.daemon.supervisor import (
     Hooks,
     Supervisor,
 )
-from qwend.engine.events import CannotStart, Event, Gauges, Loading, Ready
+from qwend.engine import hop
+from qwend.engine.events import Alive, CannotStart, Event, Gauges, Loading, Ready
 from qwend.engine.settings import EngineStart
 from qwend.errors import EngineLost, ModelError, QwendError
 from tests.daemon.fakes import run_jumping
@@ -35,12 +36,17 @@ class FakeProcess:
     on_exit: Callable[[str], None]
     stopped: bool = False
     killed: bool = False
+    answers: bool = True
+    dies_when_killed: bool = False
 
     def send(self, message: dict[str, Any]) -> None:
-        pass
+        if self.answers and message == hop.ping():
+            self.say(Alive(working=False))
 
     def kill(self) -> None:
         self.killed = True
+        if self.dies_when_killed:
+            self.die("killed by SIGKILL")
 
     async def stop(self) -> None:
         self.stopped = True

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from qwend.engine import hop
 from qwend.engine.events import (
+    Alive,
     CannotStart,
     Event,
     Failed,
@@ -42,6 +43,7 @@ EVENTS: tuple[Event, ...] = (
     Finished(1, "tokenized", 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, tokens=(5, 6)),
     Failed((1 << 63) - 1, "context_exceeded", "too long"),
     Gauges(9, 1, 2, 300, 1 << 40, 50.5, 200.25),
+    Alive(working=True),
 )
 REQUESTS = (
     ask("text", stop=("a", "é"), parse_special=True),
@@ -96,6 +98,7 @@ def test_the_small_messages_say_what_to_do() -> None:
     assert across(hop.grant(7, 64)) == {"do": "grant", "id": 7, "tokens": 64}
     assert across(hop.limit(2)) == {"do": "limit", "threads": 2}
     assert across(hop.shrink(1 << 40)) == {"do": "shrink", "bytes": 1 << 40}
+    assert across(hop.ping()) == {"do": "ping"}
     assert across(hop.stop()) == {"do": "stop"}
 
 
