@@ -22,7 +22,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from qwend.errors import HostError
+from qwend.errors import HostError, QwendError
 from qwend.host import warm_index
 from qwend.host.private_dir import (
     TEMPORARY,
@@ -51,7 +51,7 @@ class WarmCopy:
     reused: bool
 
 
-class CopyCancelled(Exception):
+class CopyCancelled(QwendError):
     """The copy was given up because the caller asked so; nothing half-made stays behind."""
 
 
@@ -184,7 +184,7 @@ def _pour(
     done = 0
     while done < size:
         if cancelled():
-            raise CopyCancelled
+            raise CopyCancelled("the copy of the model was given up")
         # preadv: a descriptor of the caller's keeps its position.
         count = os.preadv(from_fd, [buffer[: size - done]], done)
         if not count:

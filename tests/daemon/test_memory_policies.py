@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from qwend.client import RequestFailed
-from tests.support.daemon import RunningDaemon, running_daemon, wait_until
+from tests.support.daemon import (
+    DEADLINE_S,
+    RunningDaemon,
+    running_daemon,
+    started_daemon,
+    wait_until,
+)
 
 pytestmark = pytest.mark.llama
 LLAMA: dict[str, Any] = {"QWEND_ENGINE_BACKEND": "llama", "QWEND_MODEL_CONTEXT": "512"}
@@ -98,6 +106,23 @@ def test_a_lock_that_is_refused_is_a_reason_with_what_mends_it() -> None:
         else:
             assert status["state"] == "ready"
             assert status["engine"]["memory"]["locked_bytes"] > 2 << 20
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_does_not_wait_for_the_copy(tmp_path: Path, number: signal.Signals) -> None:
+    """1. A model with 4 GiB of nothing behind it is copied. 2. The signal. 3. The daemon has gone
+    before the copy is whole, without a word of complaint, and nothing half-made is left."""
+    model = tmp_path / "large.gguf"
+    shutil.copyfile(str(files("qwend.models") / "guide.gguf"), model)
+    os.truncate(model, 4 << 30)
+    with started_daemon("--model", str(model), **LLAMA) as daemon:
+        warm_dir = daemon.home / "run" / "model"
+        wait_until(lambda: any(warm_dir.glob(".tmp-*")), "a copy is under way")
+        daemon.process.send_signal(number)
+        assert daemon.process.wait(DEADLINE_S) == 0
+        assert list(warm_dir.iterdir()) == []
+        assert "stopping before the start is through" in daemon.log
+        assert "Error" not in daemon.log
 
 
 def test_the_copy_stays_at_a_stop_unless_its_memory_is_to_be_freed() -> None:
