@@ -26,6 +26,7 @@ COMMANDS = {
     "status": ("qwend.cli.status", "Show how the daemon is."),
     "ping": ("qwend.cli.ping", "See whether the daemon answers, and how fast."),
     "bench": ("qwend.cli.bench.command", "Measure how fast the daemon is here."),
+    "doctor": ("qwend.cli.doctor.command", "Examine the machine; say what would mend it."),
     "tokenize": ("qwend.cli.tokenize", "Show the token ids of a text."),
     "config": ("qwend.cli.config", "Check the configuration, or show all of it."),
     "version": ("qwend.cli.version", "Show the versions of qwenctl and of the daemon."),
