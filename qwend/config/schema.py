@@ -167,6 +167,13 @@ class HostConfig:
         pattern_says='a governor such as "performance" (small letters and _), or nothing',
         max_bytes=15,  # CPUFREQ_NAME_LEN is 16, one of it NUL (linux/cpufreq.h)
     )
+    energy_preference: str = option(
+        "",
+        "energy preference of an Intel or AMD CPU while the daemon runs; empty: leave it alone",
+        pattern=r"[a-z_]*",
+        pattern_says='a preference such as "balance_performance", or nothing',
+        max_bytes=31,  # the longest there is has 19
+    )
     affinity: tuple[int, ...] = option(
         (), "CPUs to compute on; empty: all that are allowed", low=0, high=8191
     )  # NR_CPUS is at most 8192 (arch/x86/Kconfig)

@@ -41,6 +41,42 @@ def serve(config_file: Path | None, model: str | None, socket_path: str | None) 
         sys.exit(1)
 
 
+@main.group()
+def host() -> None:
+    """Set what needs root on this machine, such as the CPU governor, and put it back."""
+
+
+@host.command("apply")
+@click.option("--config", "config_file", type=click.Path(path_type=Path), help="TOML file to read.")
+@click.option("--governor", default="", help="Instead of the configured one.")
+@click.option("--energy-preference", default="", help="Instead of the configured one.")
+def host_apply(config_file: Path | None, governor: str, energy_preference: str) -> None:
+    """Set the governor of [host], and remember what was before."""
+    from qwend.daemon import host_command
+
+    environ = dict(os.environ)
+    try:
+        wish = host_command.wish_of(environ, config_file, governor, energy_preference)
+    except QwendError as error:
+        click.echo(f"qwend host: {error}", err=True)
+        sys.exit(host_command.WRONG_CONFIG)
+    record = host_command.record_path(environ)
+    sys.exit(host_command.apply_settings(HostRoot(), wish, record, click.echo, _warn))
+
+
+@host.command("restore")
+def host_restore() -> None:
+    """Put back what `qwend host apply` has changed."""
+    from qwend.daemon import host_command
+
+    record = host_command.record_path(dict(os.environ))
+    sys.exit(host_command.restore_settings(HostRoot(), record, click.echo, _warn))
+
+
+def _warn(text: str) -> None:
+    click.echo(f"qwend host: {text}", err=True)
+
+
 def _overrides(model: str | None, socket_path: str | None) -> dict[str, str]:
     """Options of the command line, as the environment variables they stand for."""
     given = {}

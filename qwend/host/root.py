@@ -49,6 +49,10 @@ class HostRoot:
     def exists(self, path: str) -> bool:
         return self.at(path).exists()
 
+    def may_write(self, path: str) -> bool:
+        """Say whether the file is there and this process may write to it (access(2))."""
+        return os.access(self.at(path), os.W_OK)
+
     def glob(self, pattern: str) -> tuple[str, ...]:
         """Return the host's paths that match, numbers in names sorted as numbers."""
         found = self.path.glob(pattern.lstrip("/"))

@@ -102,6 +102,7 @@ def test_what_is_unknown_or_misplaced_is_refused_by_name(
         ("[socket]\ngroup = 'a:b'", "expected the name of a group"),
         ("[host]\ngovernor = 'Performance'", "given 'Performance'"),
         ("[host]\ngovernor = '../x'", "given '../x'"),
+        ("[host]\nenergy_preference = '../x'", "given '../x'"),
         ("[engine]\nflash_attention = 'yes'", 'expected one of "on", "off", "auto", given \'yes\''),
         ("[sampling]\ntop_p = 1.01", "expected a number from 0 to 1, given 1.01"),
         ("[sampling]\ntop_p = nan", "given nan"),
