@@ -1,10 +1,10 @@
-"""What the control groups above a process leave it: CPUs, CPU time and memory.
+"""What the control groups above a process leave it: CPU time and memory.
 
 Rule 1: a limit anywhere above counts, so every ancestor is asked and the tightest wins.
 Rule 2: this file does not know what the limits are used for.
 
-Sources: Documentation/admin-guide/cgroup-v2.rst (cpu.max, memory.max, memory.current,
-memory.stat), Documentation/scheduler/sched-bwc.rst and cgroup-v1/memory.rst for v1.
+Sources: Documentation/admin-guide/cgroup-v2.rst (cpu.max, memory.max, memory.high,
+memory.current, memory.stat), Documentation/scheduler/sched-bwc.rst and cgroup-v1/memory.rst for v1.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from qwend.errors import HostError
-from qwend.host.cpu import read_cpu_list
 from qwend.host.root import HostRoot
 
 N = TypeVar("N", int, float)
@@ -21,6 +20,7 @@ N = TypeVar("N", int, float)
 # Where systemd and container runtimes mount them; "unified" on a machine that mixes both.
 _V2 = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")
 _V1 = "/sys/fs/cgroup/"
+_FILE_CACHE = ("inactive_file", "active_file")  # lines of memory.stat
 
 
 def cpu_quota(root: HostRoot, pid: str = "self") -> float | None:
@@ -28,26 +28,31 @@ def cpu_quota(root: HostRoot, pid: str = "self") -> float | None:
     return _tightest(root, pid, "cpu", _cpu_max, _cfs_quota)
 
 
-def allowed_cpus(root: HostRoot, pid: str = "self") -> frozenset[int] | None:
-    """Return the CPUs that the nearest cpuset above the process leaves it, None: no such limit.
-
-    Those of sched_getaffinity(2) are never more: this says why they are fewer than the machine has.
-    """
-    for directory, is_v2 in _directories(root, pid, "cpuset"):
-        # cgroup-v2.rst; Documentation/admin-guide/cgroup-v1/cpusets.rst. Both: online CPUs only.
-        name = "cpuset.cpus.effective" if is_v2 else "cpuset.effective_cpus"
-        cpus = read_cpu_list(root, f"{directory}/{name}")
-        if cpus:
-            return cpus
-    return None
-
-
 def memory_available(root: HostRoot, pid: str = "self") -> int | None:
-    """Return the bytes the process may still take before a memory limit, None: no limit.
+    """Return the bytes the process may take before a limit slows it down, None: no limit.
 
     Cache of files that the kernel would drop first counts as free, as in MemAvailable.
     """
     return _tightest(root, pid, "memory", _memory_v2, _memory_v1)
+
+
+def memory_before_oom(root: HostRoot, pid: str = "self") -> int | None:
+    """Return the bytes before something is killed, None: no limit.
+
+    All cache of files counts as free, for it is dropped before; not what lies in a tmpfs.
+    """
+    return _tightest(root, pid, "memory", _before_oom_v2, _before_oom_v1)
+
+
+def own_directory(root: HostRoot, controller: str, pid: str = "self") -> str | None:
+    """Return the directory of the process's own v2 group, None if it is in the machine's root.
+
+    A container's "/" is a group like others: it has limits, which the root has not.
+    """
+    for directory, is_v2 in _directories(root, pid, controller):
+        if is_v2 and root.exists(f"{directory}/{controller}.max"):
+            return directory
+    return None
 
 
 def _tightest(
@@ -104,18 +109,35 @@ def _cfs_quota(root: HostRoot, directory: str) -> float | None:
 
 
 def _memory_v2(root: HostRoot, directory: str) -> int | None:
-    return _headroom(root, directory, "memory.max", "memory.current", "inactive_file")
+    # Above memory.high nothing is killed, but the group stands still for most of the time.
+    limits = [
+        _headroom(root, directory, limit, "memory.current", ("inactive_file",))
+        for limit in ("memory.max", "memory.high")
+    ]
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _before_oom_v2(root: HostRoot, directory: str) -> int | None:
+    return _headroom(root, directory, "memory.max", "memory.current", _FILE_CACHE)
 
 
 def _memory_v1(root: HostRoot, directory: str) -> int | None:
-    limit = _headroom(
-        root, directory, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
-    )
+    return _headroom_v1(root, directory, ("total_inactive_file",))
+
+
+def _before_oom_v1(root: HostRoot, directory: str) -> int | None:
+    return _headroom_v1(root, directory, tuple(f"total_{name}" for name in _FILE_CACHE))
+
+
+def _headroom_v1(root: HostRoot, directory: str, cache: tuple[str, ...]) -> int | None:
+    limit = _headroom(root, directory, "memory.limit_in_bytes", "memory.usage_in_bytes", cache)
     # No limit is LONG_MAX rounded down to a page; nothing real comes near.
     return limit if limit is not None and limit < 2**60 else None
 
 
-def _headroom(root: HostRoot, directory: str, limit: str, used: str, cache: str) -> int | None:
+def _headroom(
+    root: HostRoot, directory: str, limit: str, used: str, cache: tuple[str, ...]
+) -> int | None:
     limit_bytes = _integer(_text(root, f"{directory}/{limit}"))
     used_bytes = _integer(_text(root, f"{directory}/{used}"))
     if limit_bytes is None or used_bytes is None:
@@ -123,8 +145,8 @@ def _headroom(root: HostRoot, directory: str, limit: str, used: str, cache: str)
     droppable = 0
     for line in (_text(root, f"{directory}/memory.stat") or "").splitlines():
         name, _, value = line.partition(" ")
-        if name == cache:
-            droppable = _integer(value) or 0
+        if name in cache:
+            droppable += _integer(value) or 0
     return max(0, limit_bytes - max(0, used_bytes - droppable))
 
 

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from qwend.host.cgroup import allowed_cpus, cpu_quota, memory_available
+from qwend.host.cgroup import (
+    cpu_quota,
+    memory_available,
+    memory_before_oom,
+    own_directory,
+)
 
 from .conftest import FakeHost
 
@@ -13,7 +18,6 @@ SELF = "/proc/self/cgroup"
 
 
 def test_without_control_groups_there_is_no_limit(fake: FakeHost) -> None:
-    assert allowed_cpus(fake.root) is None
     assert cpu_quota(fake.root) is None
     assert memory_available(fake.root) is None
 
@@ -71,36 +75,6 @@ def test_nonsense_is_no_limit(fake: FakeHost, text: str) -> None:
     assert cpu_quota(fake.root) is None
 
 
-def test_v2_cpus_are_those_of_the_nearest_group_that_has_a_cpuset(fake: FakeHost) -> None:
-    fake.put(
-        {
-            SELF: "0::/qwend.slice/qwend.service\n",
-            f"{CG}/cpuset.cpus.effective": "0-7\n",
-            f"{CG}/qwend.slice/cpuset.cpus.effective": "0-3\n",
-        }
-    )
-    assert allowed_cpus(fake.root) == frozenset({0, 1, 2, 3})
-    fake.put({f"{CG}/qwend.slice/qwend.service/cpuset.cpus.effective": "2-3\n"})
-    assert allowed_cpus(fake.root) == frozenset({2, 3})
-
-
-def test_v1_cpus_are_those_of_the_cpuset_hierarchy(fake: FakeHost) -> None:
-    fake.put(
-        {
-            SELF: "3:cpuset:/a\n4:cpu,cpuacct:/b\n0::/\n",
-            f"{CG}/cpuset/a/cpuset.effective_cpus": "1\n",
-            f"{CG}/cpuset/cpuset.effective_cpus": "0-1\n",
-        }
-    )
-    assert allowed_cpus(fake.root) == frozenset({1})
-
-
-@pytest.mark.parametrize("text", ["", "\n", "garbage", "3-1"])
-def test_a_cpuset_that_says_nothing_is_no_limit(fake: FakeHost, text: str) -> None:
-    fake.put({SELF: "0::/\n", f"{CG}/cpuset.cpus.effective": text})
-    assert allowed_cpus(fake.root) is None
-
-
 def test_memory_is_the_limit_less_what_cannot_be_dropped(fake: FakeHost) -> None:
     fake.put(
         {
@@ -127,3 +101,43 @@ def test_v1_memory_without_a_limit_is_none(fake: FakeHost) -> None:
     assert memory_available(fake.root) is None
     fake.put({f"{where}/memory.limit_in_bytes": "4096\n"})
     assert memory_available(fake.root) == 0
+
+
+def test_a_limit_that_slows_down_counts_as_one_that_kills_does(fake: FakeHost) -> None:
+    fake.put(
+        {
+            SELF: "0::/a\n",
+            f"{CG}/a/memory.max": "max\n",
+            f"{CG}/a/memory.high": "900000\n",
+            f"{CG}/a/memory.current": "700000\n",
+        }
+    )
+    assert memory_available(fake.root) == 200_000
+    assert memory_before_oom(fake.root) is None
+    fake.put({f"{CG}/a/memory.max": "800000\n"})
+    assert memory_available(fake.root) == 100_000
+    assert memory_before_oom(fake.root) == 100_000
+
+
+def test_v1_too_drops_all_cache_of_files_before_it_kills(fake: FakeHost) -> None:
+    here = f"{CG}/memory/a"
+    fake.put(
+        {
+            SELF: "4:memory:/a\n",
+            f"{here}/memory.limit_in_bytes": "1000000\n",
+            f"{here}/memory.usage_in_bytes": "900000\n",
+            f"{here}/memory.stat": "total_inactive_file 100000\ntotal_active_file 300000\n",
+        }
+    )
+    assert memory_available(fake.root) == 200_000
+    assert memory_before_oom(fake.root) == 500_000
+
+
+def test_our_own_group_is_the_innermost_that_has_limits(fake: FakeHost) -> None:
+    assert own_directory(fake.root, "memory") is None
+    fake.put({SELF: "4:memory:/v1\n0::/a/b\n", f"{CG}/memory/v1/memory.max": "no v2\n"})
+    assert own_directory(fake.root, "memory") is None
+    fake.put({f"{CG}/a/memory.max": "max\n"})
+    assert own_directory(fake.root, "memory") == f"{CG}/a"
+    fake.put({f"{CG}/a/b/memory.max": "max\n"})
+    assert own_directory(fake.root, "memory") == f"{CG}/a/b"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from qwend.errors import HostError
-from qwend.host.memory import available_bytes
+from qwend.host.memory import available_bytes, before_oom_bytes, total_bytes
 
 from .conftest import FakeHost
 
@@ -27,6 +27,21 @@ def test_a_tighter_control_group_wins(fake: FakeHost) -> None:
         }
     )
     assert available_bytes(fake.root) == 4000
+
+
+def test_before_the_kernel_kills_all_cache_of_files_is_dropped(fake: FakeHost) -> None:
+    fake.put(
+        {
+            "/proc/meminfo": MEMINFO,
+            "/proc/self/cgroup": "0::/\n",
+            "/sys/fs/cgroup/memory.max": "5000\n",
+            "/sys/fs/cgroup/memory.current": "4000\n",
+            "/sys/fs/cgroup/memory.stat": "inactive_file 500\nactive_file 1500\nshmem 900\n",
+        }
+    )
+    assert before_oom_bytes(fake.root) == 3000
+    assert available_bytes(fake.root) == 1500
+    assert total_bytes(fake.root) == 8000 * 1024
 
 
 @pytest.mark.parametrize(
