@@ -22,7 +22,8 @@ from qwend.host.swap import swaps_in_use
 from qwend.models import GgufFacts
 from qwend.models.ggml_types import repacked_types
 
-# Both processes without weights and cells.
+# Both processes besides weights and cells: 122 MiB in PSS with a model of 0.5B, 46 of them its
+# vocabulary; half as much again for the buffers of larger ones.
 PROCESSES_BYTES = 192 * 2**20
 # Of one number in the KV cache; q8_0 has 34 bytes for 32 (ggml-common.h, block_q8_0).
 _KV_BYTES = {"f16": 2.0, "q8_0": 34 / 32}
