@@ -1,4 +1,4 @@
-"""What the control groups above a process leave it: CPU time and memory.
+"""What the control groups above a process leave it: CPUs, CPU time and memory.
 
 Rule 1: a limit anywhere above counts, so every ancestor is asked and the tightest wins.
 Rule 2: this file does not know what the limits are used for.
@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from qwend.errors import HostError
+from qwend.host.cpu import read_cpu_list
 from qwend.host.root import HostRoot
 
 N = TypeVar("N", int, float)
@@ -26,6 +27,20 @@ _FILE_CACHE = ("inactive_file", "active_file")  # lines of memory.stat
 def cpu_quota(root: HostRoot, pid: str = "self") -> float | None:
     """Return how many CPUs' worth of time the process may use, None: no limit."""
     return _tightest(root, pid, "cpu", _cpu_max, _cfs_quota)
+
+
+def allowed_cpus(root: HostRoot, pid: str = "self") -> frozenset[int] | None:
+    """Return the CPUs that the nearest cpuset above the process leaves it, None: no such limit.
+
+    Those of sched_getaffinity(2) are never more: this says why they are fewer than the machine has.
+    """
+    for directory, is_v2 in _directories(root, pid, "cpuset"):
+        # cgroup-v2.rst; Documentation/admin-guide/cgroup-v1/cpusets.rst. Both: online CPUs only.
+        name = "cpuset.cpus.effective" if is_v2 else "cpuset.effective_cpus"
+        cpus = read_cpu_list(root, f"{directory}/{name}")
+        if cpus:
+            return cpus
+    return None
 
 
 def memory_available(root: HostRoot, pid: str = "self") -> int | None:

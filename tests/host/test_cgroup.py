@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from qwend.host.cgroup import (
+    allowed_cpus,
     cpu_quota,
     memory_available,
     memory_before_oom,
@@ -18,6 +19,7 @@ SELF = "/proc/self/cgroup"
 
 
 def test_without_control_groups_there_is_no_limit(fake: FakeHost) -> None:
+    assert allowed_cpus(fake.root) is None
     assert cpu_quota(fake.root) is None
     assert memory_available(fake.root) is None
 
@@ -73,6 +75,36 @@ def test_a_group_outside_our_namespace_is_not_searched_upwards(fake: FakeHost) -
 def test_nonsense_is_no_limit(fake: FakeHost, text: str) -> None:
     fake.put({SELF: "0::/\nnonsense\n", f"{CG}/cpu.max": text})
     assert cpu_quota(fake.root) is None
+
+
+def test_v2_cpus_are_those_of_the_nearest_group_that_has_a_cpuset(fake: FakeHost) -> None:
+    fake.put(
+        {
+            SELF: "0::/qwend.slice/qwend.service\n",
+            f"{CG}/cpuset.cpus.effective": "0-7\n",
+            f"{CG}/qwend.slice/cpuset.cpus.effective": "0-3\n",
+        }
+    )
+    assert allowed_cpus(fake.root) == frozenset({0, 1, 2, 3})
+    fake.put({f"{CG}/qwend.slice/qwend.service/cpuset.cpus.effective": "2-3\n"})
+    assert allowed_cpus(fake.root) == frozenset({2, 3})
+
+
+def test_v1_cpus_are_those_of_the_cpuset_hierarchy(fake: FakeHost) -> None:
+    fake.put(
+        {
+            SELF: "3:cpuset:/a\n4:cpu,cpuacct:/b\n0::/\n",
+            f"{CG}/cpuset/a/cpuset.effective_cpus": "1\n",
+            f"{CG}/cpuset/cpuset.effective_cpus": "0-1\n",
+        }
+    )
+    assert allowed_cpus(fake.root) == frozenset({1})
+
+
+@pytest.mark.parametrize("text", ["", "\n", "garbage", "3-1"])
+def test_a_cpuset_that_says_nothing_is_no_limit(fake: FakeHost, text: str) -> None:
+    fake.put({SELF: "0::/\n", f"{CG}/cpuset.cpus.effective": text})
+    assert allowed_cpus(fake.root) is None
 
 
 def test_memory_is_the_limit_less_what_cannot_be_dropped(fake: FakeHost) -> None:
