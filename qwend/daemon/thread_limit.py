@@ -1,7 +1,7 @@
-"""At most how many threads compute, when there are several reasons for fewer: heat, lost CPUs.
+"""How many threads the engine may use at most, for all the reasons there are at once.
 
-Owns who asks for what; the engine is told the least of it, each new engine again. One writer: the
-front's event loop.
+Owns the limit and tells it to the engine. Each cause (heat, a battery, CPUs that went offline)
+sets its own without knowing of the others; the lowest holds.
 """
 
 from __future__ import annotations
@@ -13,28 +13,30 @@ from qwend.engine import hop
 
 
 class ThreadLimit:
+    """Written by the front's event loop alone."""
+
     def __init__(self) -> None:
-        self._asked: dict[str, int] = {}
+        self._by_cause: dict[str, int] = {}
         self._send: Callable[[dict[str, Any]], None] | None = None
-        self._told = 0
 
     @property
     def threads(self) -> int:
-        """The limit now; 0: none."""
-        return min((asked for asked in self._asked.values() if asked), default=0)
+        """The lowest of all limits; 0: there is none."""
+        return min((each for each in self._by_cause.values() if each), default=0)
 
-    def ask(self, who: str, threads: int) -> None:
-        """From now on at most so many, as far as `who` is concerned; 0: it no longer minds."""
-        self._asked[who] = threads
-        self._tell()
+    def set(self, cause: str, threads: int) -> None:
+        """From now on the cause allows so many; 0: as many as there are."""
+        before = self.threads
+        self._by_cause[cause] = threads
+        if self.threads != before:
+            self._tell()
 
     def attach(self, send: Callable[[dict[str, Any]], None]) -> None:
-        """An engine has started; it has no limit yet."""
+        """An engine is ready: it starts without a limit."""
         self._send = send
-        self._told = 0
-        self._tell()
+        if self.threads:
+            self._tell()
 
     def _tell(self) -> None:
-        if self._send is not None and self.threads != self._told:
-            self._told = self.threads
-            self._send(hop.limit(self._told))
+        if self._send is not None:
+            self._send(hop.limit(self.threads))
