@@ -34,7 +34,10 @@ class Mode(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Paths:
-    """The default paths of one daemon; `config` is a file, the others but `socket` directories."""
+    """The default paths of one daemon; `config` is a file, the others but `socket` directories.
+
+    warm_spare: for a copy that is larger than the file system of `warm`.
+    """
 
     mode: Mode
     socket: Path
@@ -42,6 +45,11 @@ class Paths:
     state: Path
     models: Path
     warm: Path
+    warm_spare: Path | None = None
+
+    @property
+    def warm_places(self) -> tuple[Path, ...]:
+        return (self.warm,) if self.warm_spare is None else (self.warm, self.warm_spare)
 
 
 def mode(environ: Mapping[str, str], euid: int) -> Mode:
@@ -74,13 +82,17 @@ def paths_for(environ: Mapping[str, str], euid: int) -> Paths:
         )
     session = _absolute(environ, "XDG_RUNTIME_DIR")
     warm = runtime or (session and session / "qwend")
+    # A session's directory has a tenth of the memory (logind.conf(5), RuntimeDirectorySize), this
+    # one half of it.
+    shared = Path(f"/dev/shm/qwend-{euid}")
     return Paths(
         mode=chosen,
         socket=(runtime or _user_runtime(environ, euid)) / "qwend.sock",
         config=(etc or _xdg(environ, "XDG_CONFIG_HOME", ".config")) / "qwend.toml",
         state=state or _xdg(environ, "XDG_STATE_HOME", ".local/state"),
         models=_xdg(environ, "XDG_DATA_HOME", ".local/share") / "models",
-        warm=warm / "model" if warm else Path(f"/dev/shm/qwend-{euid}"),
+        warm=warm / "model" if warm else shared,
+        warm_spare=shared if warm else None,
     )
 
 

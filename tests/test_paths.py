@@ -44,6 +44,7 @@ def test_a_user_gets_xdg_paths() -> None:
         state=Path("/home/ana/.local/state/qwend"),
         models=Path("/home/ana/.local/share/qwend/models"),
         warm=Path("/run/user/1000/qwend/model"),
+        warm_spare=Path("/dev/shm/qwend-1000"),
     )
 
 
@@ -66,7 +67,7 @@ def test_relative_xdg_paths_are_ignored(relative: str) -> None:
 def test_without_a_session_the_socket_is_in_the_temporary_and_the_copy_in_shared_memory() -> None:
     paths = paths_for({"HOME": "/home/ana", "TMPDIR": "/var/tmp"}, 1000)
     assert paths.socket == Path("/var/tmp/qwend-1000/qwend.sock")
-    assert paths.warm == Path("/dev/shm/qwend-1000")
+    assert paths.warm_places == (Path("/dev/shm/qwend-1000"),)
 
 
 def test_a_user_service_keeps_to_the_directory_systemd_made() -> None:
@@ -74,7 +75,10 @@ def test_a_user_service_keeps_to_the_directory_systemd_made() -> None:
     assert mode(environ, 1000) is Mode.USER
     paths = paths_for(environ, 1000)
     assert paths.socket == Path("/run/user/1000/other/qwend.sock")
-    assert paths.warm == Path("/run/user/1000/other/model")
+    assert paths.warm_places == (
+        Path("/run/user/1000/other/model"),
+        Path("/dev/shm/qwend-1000"),
+    )
 
 
 def test_a_user_without_home_is_told_to_set_it() -> None:

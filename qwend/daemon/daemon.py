@@ -197,7 +197,7 @@ class Daemon:
         self._holder = ModelHolder(
             self._config,
             self._world.paths.models,
-            self._world.paths.warm,
+            self._world.paths.warm_places,
             self._world.host,
             progress=lambda done, total: _in_loop(
                 loop, self._loading, "warming", done / max(total, 1)

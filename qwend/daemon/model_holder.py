@@ -20,7 +20,7 @@ from qwend.daemon.model import HeldModel
 from qwend.errors import ConfigError, HostError, ModelError
 from qwend.host.memory_policy import Need, Policy
 from qwend.host.root import HostRoot
-from qwend.host.space import free_for_copy
+from qwend.host.space import free_for_copy, place_for_copy
 from qwend.host.warm_copy import WarmCopy, find_warm_copy, make_warm_copy, remove_warm_copies
 from qwend.host.warm_index import identify
 from qwend.models import GgufFacts, check_gguf, fingerprint, open_model, resolve_model
@@ -35,14 +35,16 @@ _ENDED_FROM_OUTSIDE = ("killed by SIGKILL", "killed by SIGTERM")
 
 @dataclass(frozen=True, slots=True)
 class ModelHolder:
-    """progress: told bytes done and bytes in all. degraded: told why it runs from the disk, if it
+    """warm_places: directories for the copy; the first that is large enough has it.
+
+    progress: told bytes done and bytes in all. degraded: told why it runs from the disk, if it
     does. cancelled: the daemon is being stopped; asked between pieces of a few MiB.
     damaged: the copy was found to be bad, and with it all that was computed.
     """
 
     config: Config
     models_dir: Path
-    warm_dir: Path
+    warm_places: tuple[Path, ...]
     host: HostRoot
     progress: Callable[[int, int], None]
     degraded: Callable[[str], None]
@@ -149,15 +151,18 @@ class ModelHolder:
 
     def _plan(self, need: Need, copy: WarmCopy | None, *, makes_copy: bool) -> MemoryPlan:
         there = 0 if copy is None else copy.size_bytes
+        warm_dir = place_for_copy(self.warm_places, need.file_bytes)
         return plan_memory(
-            self.config, need, self.host, self.warm_dir, copy_bytes=there, makes_copy=makes_copy
+            self.config, need, self.host, warm_dir, copy_bytes=there, makes_copy=makes_copy
         )
 
     def _earlier_copy(self, source_fd: int, opened: ExitStack) -> WarmCopy | None:
         if not self._wants_copy:
             return None
+        place = place_for_copy(self.warm_places, os.fstat(source_fd).st_size)
+        self._free(but=place)
         try:
-            copy = find_warm_copy(source_fd, self.warm_dir)
+            copy = find_warm_copy(source_fd, place)
         except HostError:
             return None  # making one will say what is wrong
         if copy is not None:
@@ -178,7 +183,7 @@ class ModelHolder:
         try:
             copy = make_warm_copy(
                 source_fd,
-                self.warm_dir,
+                place_for_copy(self.warm_places, need.file_bytes),
                 progress=self.progress,
                 free_bytes=lambda directory: free_for_copy(self.host, directory, besides),
                 cancelled=self.cancelled,
@@ -192,7 +197,9 @@ class ModelHolder:
         opened.callback(os.close, copy.fd)
         return copy
 
-    def _free(self) -> None:
-        # What cannot be removed now goes at the next start.
-        with suppress(HostError):
-            remove_warm_copies(self.warm_dir)
+    def _free(self, but: Path | None = None) -> None:
+        for place in self.warm_places:
+            # What cannot be removed now goes at the next start.
+            with suppress(HostError):
+                if place != but:
+                    remove_warm_copies(place)

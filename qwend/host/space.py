@@ -7,6 +7,7 @@ Rule 2: this file does not know what is copied.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from qwend.errors import HostError
@@ -16,6 +17,14 @@ from qwend.host.root import HostRoot
 
 # A copy in memory must not be what starts the OOM killer; the system itself needs about this much.
 MEMORY_RESERVE_BYTES = 64 * 2**20
+
+
+def place_for_copy(places: Sequence[Path], size: int) -> Path:
+    """Return the first place whose file system could hold `size` bytes were it empty, or the first.
+
+    By what it is and not by what is in it: the next start must find the copy of this one.
+    """
+    return next((place for place in places if _whole_size(place) >= size), places[0])
 
 
 def free_on_disk(directory: Path) -> int:
@@ -39,6 +48,13 @@ def does_not_fit(directory: Path, needed: int, free: int) -> HostError:
     """Return the error to raise, with both figures."""
     cause = f"it needs {_mebi(needed)}, {_mebi(free)} are free for it"
     return HostError(str(directory), "making a copy of the model in", cause)
+
+
+def _whole_size(place: Path) -> int:
+    """Bytes of the file system that `place` is, or will be, on."""
+    there = next(path for path in (place, *place.parents) if path.exists())
+    info = os.statvfs(there)
+    return info.f_blocks * info.f_frsize
 
 
 def _mebi(count: int) -> str:

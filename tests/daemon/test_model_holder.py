@@ -29,6 +29,7 @@ class Bench:
         self.model = directory / "model.gguf"
         self.model.write_bytes(GUIDE)
         self.warm_dir = directory / "warm"
+        self.places: tuple[Path, ...] = (self.warm_dir,)
         self.host = HostRoot(directory / "machine")
         # The guide is in Q8_0: a CPU that has it repacked.
         self.put("/proc/cpuinfo", "Features : asimddp\n")
@@ -51,7 +52,7 @@ class Bench:
         return ModelHolder(
             Config(model=ModelConfig(**{"name": str(self.model), "context": 64, **fields})),
             self.warm_dir,
-            self.warm_dir,
+            self.places,
             self.host,
             progress=lambda done, total: self.read.append(done),
             degraded=self.degraded.append,
@@ -145,6 +146,20 @@ def test_short_memory_drops_the_copy_and_shorter_memory_repacks_nothing(bench: B
     assert (held.memory.policy, held.warm) == (Policy.NO_REPACK, False)
     assert "running from disk" in bench.degraded[0]
     assert "2.3 MiB" in bench.degraded[0]
+
+
+def test_a_place_that_is_too_small_is_passed_over_and_copies_elsewhere_go(
+    bench: Bench, tmp_path: Path
+) -> None:
+    bench.hold()
+    small, large = Path("/sys/no/room"), tmp_path / "large"
+    bench.places = (small, large, bench.warm_dir)
+    held = bench.hold()
+    assert held.warm
+    assert len(list(large.glob("*.gguf"))) == 1
+    assert bench.copies() == []
+    assert bench.hold().sha256 == held.sha256
+    assert bench.read == []
 
 
 def test_without_a_warm_copy_the_directory_is_left_alone(bench: Bench) -> None:

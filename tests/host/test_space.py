@@ -7,7 +7,12 @@ from pathlib import Path
 import pytest
 
 from qwend.host.mounts import filesystem_type, is_tmpfs
-from qwend.host.space import MEMORY_RESERVE_BYTES, free_for_copy, free_on_disk
+from qwend.host.space import (
+    MEMORY_RESERVE_BYTES,
+    free_for_copy,
+    free_on_disk,
+    place_for_copy,
+)
 
 from .conftest import FakeHost
 
@@ -71,3 +76,13 @@ def test_what_is_needed_besides_is_not_there_for_the_copy(fake: FakeHost, tmp_pa
     )
     assert free_for_copy(fake.root, tmp_path, besides=400 * 1024) == 600 * 1024
     assert free_for_copy(fake.root, tmp_path, besides=2**40) == 0
+
+
+def test_the_first_place_that_is_large_enough_is_taken_whether_it_is_there_or_not(
+    tmp_path: Path,
+) -> None:
+    here, small = tmp_path / "not" / "yet", Path("/sys/not/yet")  # sysfs has no room at all
+    assert place_for_copy((here, small), 1) == here
+    assert place_for_copy((small, here), 1) == here
+    assert place_for_copy((small, here), 0) == small
+    assert place_for_copy((here, small), 2**60) == here
