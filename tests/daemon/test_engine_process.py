@@ -16,7 +16,7 @@ import pytest
 
 from qwend.daemon.engine_process import EngineProcess, describe_exit
 from qwend.engine import hop
-from qwend.engine.events import CannotStart, Event, Failed, Finished, Produced, Ready
+from qwend.engine.events import Alive, CannotStart, Event, Failed, Finished, Produced, Ready
 from qwend.engine.request import EngineRequest, Kind
 from qwend.engine.settings import EngineStart
 from tests.support.daemon import DEADLINE_S
@@ -261,5 +261,19 @@ def test_a_refused_request_is_no_end_of_the_engine() -> None:
             await one.until(lambda: one.of(Failed))
             one.process.send(complete("hi"))
             await one.until(lambda: one.of(Finished))
+
+    asyncio.run(test())
+
+
+def test_a_ping_is_answered_while_it_is_idle_and_while_it_computes() -> None:
+    async def test() -> None:
+        async with running({"endless": True, "answer": "x", "step_s": 0.005}) as one:
+            await one.until(lambda: one.of(Ready))
+            one.process.send(hop.ping())
+            await one.until(lambda: one.of(Alive) == [Alive(working=False)])
+            one.process.send(complete("hi", max_tokens=1000, credit=1000))
+            await one.until(lambda: one.of(Produced))
+            one.process.send(hop.ping())
+            await one.until(lambda: one.of(Alive)[1:] == [Alive(working=True)])
 
     asyncio.run(test())

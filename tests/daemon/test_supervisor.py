@@ -333,3 +333,68 @@ def test_stop_between_two_engines_starts_no_other() -> None:
         assert len(stage.engines) == 1
 
     staged(test)
+
+
+def test_an_engine_that_hangs_is_killed_and_another_one_started() -> None:
+    async def test(stage: Stage) -> None:
+        await stage.supervisor.start()
+        stage.engine.dies_when_killed = True
+        stage.engine.answers = False
+        before = asyncio.get_running_loop().time()
+        await until(lambda: stage.told_of("lost"))
+        assert asyncio.get_running_loop().time() - before <= 12.0
+        assert stage.engines[0].killed
+        assert "hung" in stage.told_of("lost")[0]
+        await until(lambda: stage.supervisor.state is EngineState.READY)
+        await asyncio.sleep(3600)
+        assert len(stage.engines) == 2
+
+    staged(test)
+
+
+def test_an_engine_that_answers_is_left_alone() -> None:
+    async def test(stage: Stage) -> None:
+        await stage.supervisor.start()
+        await asyncio.sleep(3600)
+        assert not stage.engine.killed
+        assert not stage.supervisor.wedged
+
+    staged(test)
+
+
+def test_one_that_a_kill_does_not_end_is_wedged_until_it_ends() -> None:
+    async def test(stage: Stage) -> None:
+        await stage.supervisor.start()
+        stage.engine.answers = False
+        await until(lambda: stage.engine.killed)
+        assert stage.supervisor.wedged
+        await asyncio.sleep(60)
+        assert stage.supervisor.wedged
+        stage.engine.die("killed by SIGKILL")
+        assert not stage.supervisor.wedged
+        await until(lambda: stage.supervisor.state is EngineState.READY)
+
+    staged(test)
+
+
+def test_a_first_start_that_hangs_is_told_as_that() -> None:
+    async def test(stage: Stage) -> None:
+        with pytest.raises(EngineLost, match="hung"):
+            await stage.supervisor.start()
+
+    def hang(process: FakeProcess) -> None:
+        process.dies_when_killed = True
+
+    staged(test, on_start=hang)
+
+
+def test_the_patience_can_be_changed_while_it_runs() -> None:
+    async def test(stage: Stage) -> None:
+        await stage.supervisor.start()
+        stage.supervisor.hang_after(100.0)
+        stage.engine.answers = False
+        await asyncio.sleep(90)
+        assert not stage.engine.killed
+        await until(lambda: stage.engine.killed)
+
+    staged(test)
