@@ -59,7 +59,8 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     if report.failed and call.when == "call":
-        for number, each in enumerate(item.stash[_MACHINES] if _MACHINES in item.stash else ()):
+        machines = item.stash.get(_MACHINES, None)
+        for number, each in enumerate(machines or ()):
             if each.is_up:
                 said = each.journal("-n", "80", "-u", "qwend*")
                 report.sections.append((f"journal of machine {number}", said))

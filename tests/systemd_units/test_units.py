@@ -145,6 +145,8 @@ def test_the_store_holds_every_connection_that_the_configuration_allows() -> Non
         service = settings(name)
         assert int(service["FileDescriptorStoreMax"][0]) > Config().limits.connections
         assert int(service["LimitNOFILE"][0]) > int(service["FileDescriptorStoreMax"][0])
+        # What systemd keeps and what the daemon believes that it keeps.
+        assert service["Environment"] == [f"FDSTORE={service['FileDescriptorStoreMax'][0]}"]
 
 
 def test_quick_starts_run_out_before_the_slow_ones_begin() -> None:
