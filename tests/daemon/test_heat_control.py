@@ -49,6 +49,11 @@ class Board:
         return [later - earlier for (earlier, _), (later, _) in pairwise(self.changes)]
 
 
+def swinging(room_c: float) -> Callable[[float], float]:
+    """Warmer by 15 °C for half of every five minutes."""
+    return lambda now: room_c + 15.0 * (now % 300 < 150)
+
+
 def test_a_cool_board_keeps_all_threads() -> None:
     board = Board(per_thread_c=8.0)
     board.run(3600)
@@ -65,7 +70,7 @@ def test_a_hot_board_gives_up_threads_and_stays_below_its_ceiling() -> None:
 
 def test_no_two_changes_within_thirty_seconds() -> None:
     for room in (25.0, 35.0, 45.0, 60.0):
-        board = Board(room_c=lambda now, room=room: room + 15.0 * (now % 300 < 150))
+        board = Board(room_c=swinging(room))
         board.run(7200)
         assert board.gaps
         assert min(board.gaps) >= CHANGE_S
