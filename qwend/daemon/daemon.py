@@ -14,7 +14,7 @@ import signal
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +31,18 @@ from qwend.daemon.memory_plan import lock_refused
 from qwend.daemon.model import HeldModel
 from qwend.daemon.model_holder import ModelHolder
 from qwend.daemon.notify import Notifier
+from qwend.daemon.plan_watch import reasons_now
 from qwend.daemon.session import Service
 from qwend.daemon.state import Condition, DaemonState
 from qwend.daemon.status import daemon_status, engine_status, model_status
 from qwend.daemon.supervisor import EngineState, Hooks, Supervisor
 from qwend.daemon.system_prompt import SystemPrompt
+from qwend.daemon.thread_limit import ThreadLimit
 from qwend.daemon.tuning import Tuning, tune
 from qwend.daemon.watchdog import Watchdog
 from qwend.errors import QwendError
 from qwend.host.root import HostRoot
+from qwend.host.thread_plan import ThreadPlan
 from qwend.host.warm_copy import CopyCancelled
 from qwend.paths import Paths
 from qwend.wire.codes import ErrorCode
@@ -81,6 +84,8 @@ class Daemon:
         self._model: HeldModel | None = None
         self._holder: ModelHolder | None = None
         self._tuning: Tuning | None = None
+        self._started_for: ThreadPlan | None = None
+        self._thread_limit = ThreadLimit()
         self._stop = asyncio.Event()
         self._cut = asyncio.Event()
 
@@ -135,7 +140,7 @@ class Daemon:
             broker=self._broker,
             engine=engine,
             model=model_status(self._model, self._model_name, train_context),
-            host=host_status(self._tuning),
+            host=host_status(self._tuning, self._world.host, self._config.host),
         )
 
     @property
@@ -256,6 +261,8 @@ class Daemon:
         )
         undo.push_async_callback(self._supervisor.stop)
         await self._supervisor.start()
+        undo.callback(tuning.watch.stop)
+        tuning.watch.start(asyncio.get_running_loop().call_later, self._replan)
 
     async def _start_process(self, settings: Any, on_events: Any, on_exit: Any) -> EngineProcess:
         assert self._supervisor is not None
@@ -263,8 +270,10 @@ class Daemon:
             self._model = await self._in_thread(
                 self._holder.hold_again, self._model, self._supervisor.reason
             )
+        assert self._tuning is not None
+        plan = self._started_for = self._tuning.plan
         return await EngineProcess.start(
-            settings,
+            replace(settings, threads=plan.threads, cpus=plan.cpus),
             inherit=() if self._model is None else (self._model.fd,),
             environ=self._world.environ,
             on_events=on_events,
@@ -274,11 +283,21 @@ class Daemon:
     def _engine_ready(self, send: Any) -> None:
         self._broker.attach_engine(send)
         assert self._supervisor is not None
+        assert self._tuning is not None
+        self._replan(self._tuning.plan)
+        self._thread_limit.attach(send)
         refused = lock_refused(self._config.model.lock, self._supervisor.description)
         self._state.regard("lock", (refused,) if refused else ())
         if self._clients.listening:
             self._system_prompt.prefill()
             self._become_ready()
+
+    def _replan(self, plan: ThreadPlan) -> None:
+        """The CPUs that may be used are these now; the engine may have been started for others."""
+        started = self._started_for
+        assert started is not None
+        self._thread_limit.set("cpus", plan.threads if plan.threads < started.threads else 0)
+        self._state.regard("cpus", reasons_now(plan, started))
 
     def _engine_lost(self, reason: str) -> None:
         self._broker.engine_lost(f"{reason}; the engine is being started again, send it again")

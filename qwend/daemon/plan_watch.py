@@ -15,7 +15,7 @@ from typing import Any
 
 from qwend.config import Config
 from qwend.host.cgroup import allowed_cpus, cpu_quota
-from qwend.host.cpu import ONLINE, read_cpu_list, read_topology
+from qwend.host.cpu import ONLINE, format_cpu_list, read_cpu_list, read_topology
 from qwend.host.root import HostRoot
 from qwend.host.thread_plan import ThreadPlan, plan_threads
 
@@ -29,6 +29,21 @@ LOOK_S = 5.0
 def affinity_of_this_process() -> frozenset[int]:
     """The CPUs of sched_getaffinity(2): within the cpuset, and online."""
     return frozenset(os.sched_getaffinity(0))
+
+
+def reasons_now(plan: ThreadPlan, started: ThreadPlan) -> tuple[str, ...]:
+    """What is not as it could be. started: the plan that the engine was started for.
+
+    Fewer threads it can do at once, other CPUs only when it is started again; the kernel moves its
+    threads meanwhile, so this is slower at most.
+    """
+    if not started.cpus or set(plan.cpus) <= set(started.cpus):
+        return plan.reasons
+    before, now = (format_cpu_list(frozenset(each.cpus)) for each in (started, plan))
+    return (
+        *plan.reasons,
+        f"the engine was started for CPUs {before} and would be quicker on {now}: restart qwend",
+    )
 
 
 class PlanWatch:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from qwend.config import Config, EngineConfig, HostConfig
-from qwend.daemon.plan_watch import LOOK_S, PlanWatch
+from qwend.daemon.plan_watch import LOOK_S, PlanWatch, reasons_now
 from qwend.host.root import HostRoot
 from qwend.host.thread_plan import ThreadPlan
 from tests.daemon.fakes import FakeTimers
@@ -126,3 +126,20 @@ def test_it_looks_again_and_again_until_it_is_stopped(board: Machine) -> None:
     board.put({f"{SYS}/online": "0-3\n"})
     timers.advance(LOOK_S)
     assert len(seen) == 1
+
+
+@pytest.mark.parametrize("cpus", [(0, 1), (0,), (1, 0)])
+def test_fewer_cpus_than_the_engine_was_started_for_are_no_reason(cpus: tuple[int, ...]) -> None:
+    assert reasons_now(ThreadPlan(len(cpus), cpus, ()), ThreadPlan(2, (0, 1), ())) == ()
+
+
+def test_cpus_that_the_engine_was_not_started_for_are_a_reason_beside_the_others() -> None:
+    plan = ThreadPlan(4, (0, 1, 2, 3), ("another",))
+    assert reasons_now(plan, ThreadPlan(2, (1, 2), ())) == (
+        "another",
+        "the engine was started for CPUs 1-2 and would be quicker on 0-3: restart qwend",
+    )
+
+
+def test_an_engine_that_is_not_pinned_uses_what_there_is() -> None:
+    assert reasons_now(ThreadPlan(2, (0, 1), ()), ThreadPlan(1, (), ())) == ()
