@@ -21,11 +21,6 @@ class Swap:
     name: str
     size_bytes: int
 
-    @property
-    def is_compressed_memory(self) -> bool:
-        """On zram: what is swapped there is compressed and stays in memory."""
-        return self.name.rsplit("/", 1)[-1].startswith("zram")
-
 
 def swaps_in_use(root: HostRoot) -> tuple[Swap, ...]:
     try:
