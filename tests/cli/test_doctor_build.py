@@ -89,7 +89,7 @@ def test_without_a_daemon_the_build_is_not_guessed(tmp_path: Path) -> None:
     found = only(check_features(scene(tmp_path, cpuinfo(X86.format("")))))
 
     assert found.level is Level.NOTE
-    assert "only a daemon that answers knows" in found.what
+    assert "the daemon does not answer" in found.what
 
 
 def test_openmp_is_warned_of(tmp_path: Path) -> None:
@@ -119,6 +119,11 @@ def test_a_governor_that_saves_power_is_to_be_changed(tmp_path: Path, governor: 
     assert found.level is Level.WARN
     assert found.what.startswith(f"{governor}: ")
     assert "/etc/qwend/qwend.toml" in found.mend
+    asked = status(host={"governor": {"wanted": "performance"}})
+    again = only(check_governor(scene(tmp_path, status=asked)))
+    assert again.mend == "sudo systemctl restart qwend-host qwend"
+    mine = only(check_governor(scene(tmp_path, socket=Path("/run/user/1000/qwend/qwend.sock"))))
+    assert mine.mend == "sudo qwend host apply --governor performance"
 
 
 @pytest.mark.parametrize(
@@ -203,9 +208,12 @@ def test_company_and_a_quota_are_told(tmp_path: Path) -> None:
     }
 
     busy = only(check_threads(scene(tmp_path, status=company)))
+    working = status(engine={**company["engine"], "running": 1})
+    now = only(check_threads(scene(tmp_path, status=working)))
     limited = only(check_threads(scene(tmp_path, quota, status=READY)))
 
-    assert (busy.level, busy.what) == (Level.NOTE, "1 of 2: another program uses the CPU")
+    assert (busy.level, busy.what) == (Level.NOTE, "1 of 2: another program used the CPU of late")
+    assert now.what == "1 of 2: another program uses the CPU"
     assert limited.what == "2 threads; its control group allows 1.5 CPUs"
 
 

@@ -67,9 +67,9 @@ def test_a_service_that_is_down_is_to_be_started(tmp_path: Path) -> None:
     found = only(check_daemon(scene(tmp_path, UNIT, **GONE)))
 
     assert found.why == "Nobody listens there any more."
-    assert found.mend.startswith("sudo systemctl start qwend; ")
+    assert found.mend.startswith("sudo systemctl start qwend\n")
     mine = scene(tmp_path, UNIT, socket=Path("/run/user/1000/qwend/qwend.sock"), **GONE)
-    assert only(check_daemon(mine)).mend.startswith("systemctl --user start qwend; ")
+    assert only(check_daemon(mine)).mend.startswith("systemctl --user start qwend\n")
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_who_is_not_in_the_group_gets_the_command(tmp_path: Path) -> None:
     found = only(check_access(stranger))
 
     assert found.level is Level.WRONG
-    assert found.mend == "sudo usermod -aG qwend ada, then log in again"
+    assert found.mend == "sudo usermod -aG qwend ada\nlog in again"
     # One thing is wrong, and it is told once.
     assert only(check_daemon(stranger)).level is Level.NOTE
 

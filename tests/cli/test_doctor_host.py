@@ -15,6 +15,7 @@ from tests.cli.doctor_scene import PID, READY, scene, status
 
 SWAPS = "Filename\tType\tSize\tUsed\tPriority\n"
 ROOT_ON_CARD = "25 1 179:2 / / rw - ext4 /dev/mmcblk0p2 rw\n"
+MOUNTS = [("/run", "100m"), ("/run/qwend/model", "1g")]
 NOW = 1_800_000_000.0  # 2027
 IN_SLICE = {f"/proc/{PID}/cgroup": "0::/qwend.slice/qwend.service\n"}
 WEIGHT = "/sys/fs/cgroup/qwend.slice/cpu.weight"
@@ -57,8 +58,8 @@ def test_a_copy_in_memory_is_good(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("place", "mend"),
     [
-        ("/run/qwend/model", "sudo mount -o remount,size=388m /run/qwend/model && "),
-        ("/run", "sudo systemctl start run-qwend-model.mount && "),
+        ("/run/qwend/model", "sudo mount -o remount,size=388m /run/qwend/model\n"),
+        ("/run", "sudo systemctl start run-qwend-model.mount\n"),
     ],
 )
 def test_a_tmpfs_that_is_too_small_is_told_with_both_sizes(
@@ -79,7 +80,18 @@ def test_the_tmpfs_of_a_user_is_logins(tmp_path: Path) -> None:
 
     found = only(memory.check_copy(scene(tmp_path, files, status=told, socket=socket)))
 
+    assert found.what.endswith("for /run/user/1000 holds 100 MiB")
     assert "logind.conf" in found.mend
+
+
+def test_of_two_mounts_the_deeper_one_counts(tmp_path: Path) -> None:
+    lines = [tmpfs(place, size)["/proc/self/mountinfo"] for place, size in MOUNTS]
+    told = status(model={"warm": False})
+
+    for number, order in enumerate((lines, lines[::-1])):
+        files = {"/proc/self/mountinfo": "".join(order)}
+        found = only(memory.check_copy(scene(tmp_path / str(number), files, status=told)))
+        assert found.level is Level.NOTE
 
 
 def test_no_copy_by_choice_is_a_note_with_the_daemons_reason(tmp_path: Path) -> None:

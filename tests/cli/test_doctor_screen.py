@@ -29,6 +29,15 @@ def test_the_remedy_stands_below_its_reason() -> None:
     ]
 
 
+def test_each_step_of_a_remedy_is_a_line_of_its_own() -> None:
+    found = warn("governor", "ondemand", mend="first\nsecond")
+
+    assert list(screen("t", [found], 80))[3:5] == [
+        "                -> first",
+        "                -> second",
+    ]
+
+
 def test_no_line_is_wider_than_the_terminal() -> None:
     words = "word " * 40
     lines = list(screen(words, [wrong("daemon", words, words, words)], 60))

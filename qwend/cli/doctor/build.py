@@ -43,8 +43,8 @@ def check_features(scene: Scene) -> Iterator[Finding]:
     build = engine.get("build")
     if not isinstance(build, str):
         scripted = engine.get("backend") == "scripted"
-        why = "the daemon runs scripted answers" if scripted else "only a daemon that answers knows"
-        yield note("build", f"{versions}; for which CPU is not known: {why}")
+        why = "the daemon runs scripted answers" if scripted else "the daemon does not answer"
+        yield note("build", f"{versions}; for which CPU is not known, for {why}")
         return
     compiled = set(re.findall(r"(\w+) = 1", build))
     flags = cpu_flags(scene.root)

@@ -23,10 +23,7 @@ def check_daemon(scene: Scene) -> Iterator[Finding]:
     word = str(scene.status.get("state", "unknown"))
     stage = str(scene.status.get("stage", ""))
     if word == "failed":
-        log = f"{scene.systemctl('status qwend').replace('systemctl', 'journalctl', 1)}"
-        yield wrong(
-            "daemon", f"failed: {stage}", mend=log.replace("status qwend", "-u qwend -n 30")
-        )
+        yield wrong("daemon", f"failed: {stage}", mend=scene.journal)
     elif word in ("ready", "degraded"):
         yield ok("daemon", f"{word}: {_model(scene)}")
     else:
@@ -73,7 +70,7 @@ def check_access(scene: Scene) -> Iterator[Finding]:
             "access",
             what,
             f"Only the group {group} may, and you are not in it.",
-            f"sudo usermod -aG {group} {scene.user}, then log in again",
+            f"sudo usermod -aG {group} {scene.user}\nlog in again",
         )
 
 
@@ -98,14 +95,13 @@ def _unanswered(scene: Scene) -> Finding:
             "daemon",
             what,
             "qwend is not installed as a service on this machine.",
-            "sudo scripts/install, in a clone of qwend; or scripts/quickstart, just to try it",
+            "sudo scripts/install, in a clone of qwend\nor, just to try it: scripts/quickstart",
         )
-    log = "journalctl -u qwend -n 30" if scene.is_system else "journalctl --user -u qwend -n 30"
     return wrong(
         "daemon",
         what,
         f"{reason.capitalize()}.",
-        f"{scene.systemctl('start qwend')}; its log: {log}",
+        f"{scene.systemctl('start qwend')}\nif that fails: {scene.journal}",
     )
 
 

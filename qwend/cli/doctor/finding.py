@@ -24,7 +24,10 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """name: one word, of the subject. what: the fact, one line. mend: a command, or what to do."""
+    """name: one word, of the subject. what: the fact, one line. mend: a command, or what to do.
+
+    Several steps are several lines of `mend`, so that a command can be copied whole.
+    """
 
     name: str
     level: Level

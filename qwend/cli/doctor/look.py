@@ -111,7 +111,7 @@ def _read_a_model(
         places.append(paths_for(environ, euid).models)
     found = _biggest(file for place in places for file in _files(place))
     if found is None:
-        return DiskRead(trouble="there is no model but the built-in one, which is too small")
+        return DiskRead(trouble="the only model here is the built-in one")
     return timed_read(found)
 
 

@@ -81,7 +81,7 @@ def check_swap(scene: Scene) -> Iterator[Finding]:
         )
     elif swaps:
         kinds = ", ".join(
-            f"{swap.name}{' (in memory)' if swap.is_compressed_memory else ''}" for swap in swaps
+            f"{swap.name}{' (in memory)' if _is_zram(swap) else ''}" for swap in swaps
         )
         yield ok("swap", f"{kinds}, {_size(sum(swap.size_bytes for swap in swaps))}")
     else:
@@ -97,8 +97,8 @@ def check_locked(scene: Scene) -> Iterator[Finding]:
             "lock",
             f"the weights can be swapped out: {refused}",
             "The first answer after a quiet time is then slow.",
-            "put LimitMEMLOCK=infinity under [Service] with: "
-            f"{scene.systemctl('edit qwend')}; then {scene.systemctl('restart qwend')}",
+            f"LimitMEMLOCK=infinity under [Service]: {scene.systemctl('edit qwend')}\n"
+            f"{scene.systemctl('restart qwend')}",
         )
 
 
@@ -111,11 +111,12 @@ def _more_room(scene: Scene, mount: Mount, size: float) -> str:
     if not scene.is_system:
         return "RuntimeDirectorySize=50% in /etc/systemd/logind.conf, then restart the machine"
     if mount.place != _copies(scene):
-        return f"{scene.sudo}systemctl start {_MOUNT_UNIT} && {scene.systemctl('restart qwend')}"
+        return f"{scene.sudo}systemctl start {_MOUNT_UNIT}\n{scene.systemctl('restart qwend')}"
     megabytes = int(size * 1.1 / 2**20) + 1
     return (
-        f"{scene.sudo}mount -o remount,size={megabytes}m {mount.place} && "
-        f"{scene.systemctl('restart qwend')}; for good: size= in {_MOUNT_UNIT}"
+        f"{scene.sudo}mount -o remount,size={megabytes}m {mount.place}\n"
+        f"{scene.systemctl('restart qwend')}\n"
+        f"for good: {scene.sudo}systemctl edit --full {_MOUNT_UNIT}"
     )
 
 
@@ -128,8 +129,13 @@ def _device(scene: Scene, swap: Swap) -> str:
 
 def _away_with(scene: Scene, swap: Swap) -> str:
     if scene.root.exists(_SWAPFILE):
-        return "sudo apt install zram-tools; sudo systemctl disable --now dphys-swapfile"
-    return f"sudo apt install zram-tools; sudo swapoff {swap.name}, and out of /etc/fstab"
+        return "sudo apt install zram-tools\nsudo systemctl disable --now dphys-swapfile"
+    return f"sudo apt install zram-tools\nsudo swapoff {swap.name}, and take it out of /etc/fstab"
+
+
+def _is_zram(swap: Swap) -> bool:
+    """What is swapped there is compressed and stays in memory."""
+    return swap.name.startswith("/dev/zram")
 
 
 def _size(count: float) -> str:

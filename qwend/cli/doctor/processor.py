@@ -17,10 +17,6 @@ NEAR_CEILING_C = 5.0
 # Preferences with which the drivers that clock by themselves go to the top at once
 # (Documentation/admin-guide/pm/intel_pstate.rst).
 _QUICK = frozenset({"performance", "balance_performance"})
-_PERFORM = (
-    f'write governor = "performance" under [host] in {SYSTEM_CONFIG}, then: '
-    "sudo systemctl restart qwend"
-)
 _FLAGS = {
     Flag.UNDER_VOLTAGE: "too little voltage",
     Flag.FREQUENCY_CAPPED: "the clock is capped",
@@ -43,7 +39,9 @@ def check_threads(scene: Scene) -> Iterator[Finding]:
         yield note("threads", f"{counted(threads, 'threads')}{where}{limit}")
     elif engine.get("company") is True:
         alone = f"{number(engine, 'threads_alone'):.0f}"
-        yield note("threads", f"{threads:.0f} of {alone}: another program uses the CPU")
+        now = number(engine, "running")
+        other = "another program uses the CPU" if now else "another program used the CPU of late"
+        yield note("threads", f"{threads:.0f} of {alone}: {other}")
     else:
         yield ok("threads", f"{counted(threads, 'threads')}{where}")
 
@@ -64,7 +62,7 @@ def check_governor(scene: Scene) -> Iterator[Finding]:
         "governor",
         f"{', '.join(slow)}: the clock goes down between tokens",
         "Short answers begin slower, and the pace varies.",
-        _PERFORM if offers else "this kernel offers no governor `performance`",
+        _perform(scene) if offers else "this kernel offers no governor `performance`",
     )
 
 
@@ -95,6 +93,14 @@ def check_heat(scene: Scene) -> Iterator[Finding]:
         )
     else:
         yield ok("heat", what)
+
+
+def _perform(scene: Scene) -> str:
+    if not scene.is_system:
+        return "sudo qwend host apply --governor performance"
+    setting = f'governor = "performance" under [host] in {SYSTEM_CONFIG}\n'
+    asked = part(part(scene.status, "host"), "governor").get("wanted")
+    return ("" if asked else setting) + "sudo systemctl restart qwend-host qwend"
 
 
 def _clocking(policy: Policy) -> str:

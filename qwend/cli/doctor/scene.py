@@ -79,6 +79,12 @@ class Scene:
         """The command for this daemon's unit."""
         return f"{self.sudo}systemctl {verb}" if self.is_system else f"systemctl --user {verb}"
 
+    @property
+    def journal(self) -> str:
+        """The command that shows what the daemon said of late."""
+        whose = f"{self.sudo}journalctl" if self.is_system else "journalctl --user"
+        return f"{whose} -u qwend -n 30"
+
     def text(self, path: str) -> str:
         """A file of the machine, stripped; empty where there is none."""
         try:

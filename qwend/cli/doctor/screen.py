@@ -31,9 +31,7 @@ def screen(
         yield f"{word}{finding.name:<{_NAME}}{head}"
         for line in (*rest, *_wrapped(finding.why, columns)):
             yield _INDENT + line
-        # A command longer than the line is left to the terminal: it can then be copied whole.
-        if finding.mend:
-            yield from _remedy(finding.mend, columns)
+        yield from _remedy(finding.mend, columns)
     yield ""
     yield verdict(findings)
 
@@ -49,14 +47,9 @@ def verdict(findings: Sequence[Finding]) -> str:
 
 
 def _remedy(text: str, columns: int) -> Iterator[str]:
-    lines = textwrap.wrap(
-        text,
-        max(20, columns - len(_INDENT) - len(_MEND)),
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-    for number, line in enumerate(lines):
-        yield f"{_INDENT}{' ' * len(_MEND) if number else _MEND}{line}"
+    for step in text.split("\n"):
+        for number, line in enumerate(_wrapped(step, columns - len(_MEND))):
+            yield f"{_INDENT}{' ' * len(_MEND) if number else _MEND}{line}"
 
 
 def _wrapped(text: str, columns: int) -> list[str]:

@@ -98,7 +98,7 @@ def check_limits(scene: Scene) -> Iterator[Finding]:
         yield note(
             "limits",
             f"{files} open files: fewer connections than are allowed",
-            mend=f"LimitNOFILE=4096 under [Service] with: {scene.systemctl('edit qwend')}"
+            mend=f"LimitNOFILE=4096 under [Service]: {scene.systemctl('edit qwend')}"
             if _is_service(scene)
             else "ulimit -n 4096, before the daemon is started",
         )

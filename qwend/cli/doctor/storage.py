@@ -50,9 +50,11 @@ def check_clock(scene: Scene) -> Iterator[Finding]:
             "clock",
             f"{shown}, which cannot be",
             "Logs cannot be read, downloads fail for want of a valid certificate.",
-            "sudo timedatectl set-ntp true; a board without a network wants a clock with a battery",
+            "sudo timedatectl set-ntp true\nwithout a network: a clock with a battery",
         )
     elif scene.synchronised is False:
-        yield note("clock", f"{shown}, synchronised with nothing", "", "timedatectl status")
+        yield note(
+            "clock", f"{shown}, synchronised with nothing", "", "sudo timedatectl set-ntp true"
+        )
     else:
         yield ok("clock", f"{shown}{', synchronised' if scene.synchronised else ''}")
