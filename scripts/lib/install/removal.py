@@ -51,8 +51,9 @@ def uninstall(
         actions.remove_if_empty(directory)
     actions.say("qwend", f"removed from {target.prefix}")
 
-    for path in (*_places(settings), target.config.parent, target.runtime):
-        actions.remove(path)
+    for path in (*_places(settings), target.config.parent, target.runtime, target.host_state):
+        if path is not None:
+            actions.remove(path)
     _remove_state(target, actions, keep_models=not purge)
     actions.say("settings", f"removed: {target.config.parent}, {target.state}")
     if models:

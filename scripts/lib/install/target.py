@@ -25,7 +25,7 @@ _HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")
 class Target:
     """bin: where commands are linked. config: the file; the others are directories.
 
-    sysusers, tmpfiles: None for one user, who has no such thing.
+    sysusers, tmpfiles, host_state (of qwend-host.service): None for one user, who has no such thing.
     """
 
     user: bool
@@ -38,6 +38,7 @@ class Target:
     runtime: Path
     sysusers: Path | None = None
     tmpfiles: Path | None = None
+    host_state: Path | None = None
 
     @property
     def socket(self) -> Path:
@@ -70,6 +71,7 @@ def system_target(prefix: Path | None) -> Target:
         runtime=Path("/run/qwend"),
         sysusers=Path("/etc/sysusers.d"),
         tmpfiles=Path("/etc/tmpfiles.d"),
+        host_state=Path("/var/lib/qwend-host"),
     )
 
 
