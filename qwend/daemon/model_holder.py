@@ -64,9 +64,9 @@ class ModelHolder:
         source = identify(source_fd, str(file.path))
         copy_open = undo.enter_context(ExitStack())
         # Before anything is read from the disk: an earlier copy says what the file is, too.
-        copy = self._earlier_copy(source_fd, copy_open)
+        earlier = self._earlier_copy(source_fd, source.path, copy_open)
+        copy, facts = earlier or (None, self._checked(source_fd, source.size_bytes, source.path))
         fd = source_fd if copy is None else copy.fd
-        facts = self._checked(fd, source.size_bytes, source.path)
         need = needed(self.config, facts, source.size_bytes, self.host)
         memory = self._plan(need, copy, makes_copy=self._wants_copy)
         if memory.policy is Policy.DROP:
@@ -115,8 +115,7 @@ class ModelHolder:
             if copy is not None:
                 os.dup2(copy.fd, held.fd, inheritable=False)
         if copy is None or not copy.reused:
-            log.warning("the warm copy of the model was damaged")
-            self.damaged()
+            self._note_damage()
         if copy is None or copy.sha256 != held.sha256:
             self._check_unchanged(held)
         return replace(held, warm=copy is not None)
@@ -156,8 +155,12 @@ class ModelHolder:
             self.config, need, self.host, warm_dir, copy_bytes=there, makes_copy=makes_copy
         )
 
-    def _earlier_copy(self, source_fd: int, opened: ExitStack) -> WarmCopy | None:
+    def _earlier_copy(
+        self, source_fd: int, path: str, opened: ExitStack
+    ) -> tuple[WarmCopy, GgufFacts] | None:
+        """None if there is none, or none that may be used."""
         if not self._wants_copy:
+            self._free()  # of a time when it was wanted
             return None
         place = place_for_copy(self.warm_places, os.fstat(source_fd).st_size)
         self._free(but=place)
@@ -165,9 +168,19 @@ class ModelHolder:
             copy = find_warm_copy(source_fd, place)
         except HostError:
             return None  # making one will say what is wrong
-        if copy is not None:
-            opened.callback(os.close, copy.fd)
-        return copy
+        if copy is None:
+            return None
+        with ExitStack() as unless_good:
+            unless_good.callback(os.close, copy.fd)
+            try:
+                facts = self._checked(copy.fd, copy.size_bytes, path)
+            except ModelError:
+                # It passed when it was made. If it is the file that is bad, the file will say so.
+                self._note_damage()
+                self._free()
+                return None
+            opened.push(unless_good.pop_all())
+        return copy, facts
 
     def _new_copy(
         self,
@@ -196,6 +209,10 @@ class ModelHolder:
             return None
         opened.callback(os.close, copy.fd)
         return copy
+
+    def _note_damage(self) -> None:
+        log.warning("the warm copy of the model was damaged")
+        self.damaged()
 
     def _free(self, but: Path | None = None) -> None:
         for place in self.warm_places:

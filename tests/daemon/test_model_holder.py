@@ -169,6 +169,13 @@ def test_without_a_warm_copy_the_directory_is_left_alone(bench: Bench) -> None:
     assert not bench.warm_dir.exists()
 
 
+def test_a_copy_that_is_not_wanted_any_more_gives_its_memory_back(bench: Bench) -> None:
+    bench.hold()
+    held = bench.hold(warm_copy="off")
+    assert not held.warm
+    assert list(bench.warm_dir.iterdir()) == []
+
+
 def test_a_copy_that_is_required_and_does_not_fit_is_an_error_with_the_figures(
     bench: Bench,
 ) -> None:
@@ -230,6 +237,15 @@ def test_a_damaged_copy_is_made_again_behind_the_same_descriptor(
     assert bench.copies()[0].read_bytes() == GUIDE
     assert not os.get_inheritable(again.fd)
     assert open_descriptors() == before
+    assert bench.damaged == 1
+
+
+def test_an_earlier_copy_with_a_damaged_header_is_made_again(bench: Bench) -> None:
+    first = bench.hold()
+    spoil(bench.copies()[0], lambda path: path.write_bytes(bytes(len(GUIDE))))
+    held = bench.hold()
+    assert (held.warm, held.sha256, held.facts) == (True, first.sha256, first.facts)
+    assert content(held) == GUIDE
     assert bench.damaged == 1
 
 
