@@ -15,12 +15,14 @@ SOCKET = "/run/qwend/qwend.sock"
 QWENCTL = "/opt/qwend/bin/qwenctl"
 # The guide knows the answer, which has the word in it.
 QUESTION = "What is qwend?"
-# May use the socket; may not.
-MEMBER, OUTSIDER = "member", "outsider"
+# May use the socket; may not; has a home, and a daemon of their own.
+MEMBER, OUTSIDER, OWNER = "member", "outsider", "owner"
+OWNER_HOME = "/home/owner"
 _PEOPLE = f"""
 u {MEMBER} - "in the group"
 m {MEMBER} qwend
 u {OUTSIDER} - "not in the group"
+u {OWNER} - "has a home" {OWNER_HOME}
 """
 
 
@@ -38,7 +40,9 @@ def qwend_disk(
 
     The units are those of this tree, every line of their hardening in force.
     """
-    files = {f"systemd/system/{unit.name}": unit.read_text() for unit in UNITS.glob("*.*[!d]")}
+    units = (path for path in UNITS.iterdir() if path.is_file())
+    files = {f"systemd/system/{unit.name}": unit.read_text() for unit in units}
+    files["systemd/user/qwend.service"] = (UNITS / "user" / "qwend.service").read_text()
     files |= {
         f"{kind}/qwend.conf": (UNITS / kind / "qwend.conf").read_text()
         for kind in ("sysusers.d", "tmpfiles.d")

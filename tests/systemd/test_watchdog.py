@@ -36,3 +36,30 @@ def test_a_prompt_that_is_read_for_longer_than_the_watchdog_waits_is_answered(bo
     assert took_s > 2 * WATCHDOG_S
     assert service.restarts(machine) == 0
     assert service.status(machine)["engine"]["restarts"] == 0
+
+
+def test_an_engine_that_not_even_a_kill_ends_trips_the_watchdog(boot: Boot) -> None:
+    """Frozen, as by a driver that does not come back from the kernel. The front kills it in vain,
+    and is then not fed; systemd ends the front, and the next one goes on once the rest is gone."""
+    machine = boot(
+        service=f"[Service]\nWatchdogSec={WATCHDOG_S}\n",
+        config="[engine]\nhung_after_s = 0.5\n",
+    )
+    freezer = "/sys/fs/cgroup/freezer/wedge"
+    if "freezer" not in machine.controllers:
+        pytest.skip("only the freezer of version 1 holds a process against SIGKILL")
+    service.start(machine)
+    with service.connect(machine) as idle:
+        before = service.ask(idle)
+        engine = service.engine_pid(machine)
+        freeze = f"mkdir {freezer}; echo {engine} >{freezer}/cgroup.procs"
+        begin = time.monotonic()
+        machine.run("sh", "-c", f"{freeze}; echo FROZEN >{freezer}/freezer.state")
+        machine.wait_until(
+            lambda: "Watchdog timeout" in machine.journal("-u", "qwend"), "the watchdog"
+        )
+        tripped_s = time.monotonic() - begin
+        machine.write(f"{freezer}/freezer.state", "THAWED")
+        assert service.ask_until_answered(idle) == before
+    print(f"tripped {tripped_s:.1f} s after the engine froze")
+    assert service.restarts(machine) == 1
