@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,9 +20,9 @@ from qwend.daemon.model import HeldModel
 from qwend.errors import ConfigError, HostError, ModelError
 from qwend.host.memory_policy import Need, Policy
 from qwend.host.root import HostRoot
-from qwend.host.space import free_for_copy, place_for_copy
-from qwend.host.warm_copy import WarmCopy, find_warm_copy, make_warm_copy, remove_warm_copies
+from qwend.host.warm_copy import WarmCopy
 from qwend.host.warm_index import identify
+from qwend.host.warm_places import WarmPlaces
 from qwend.models import GgufFacts, check_gguf, fingerprint, open_model, resolve_model
 
 log = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ class ModelHolder:
         memory = self._plan(need, copy, makes_copy=self._wants_copy)
         if memory.policy is Policy.DROP:
             copy_open.close()
-            self._free()
+            self._copies.free()
             copy = None
         elif self._wants_copy and copy is None:
             copy = self._new_copy(source_fd, need, memory, copy_open)
@@ -81,7 +81,7 @@ class ModelHolder:
         if now != fd and (copy is None or identify(source_fd, source.path) != source):
             facts = self._checked(now, source.size_bytes, source.path)
         if copy is not None and self.config.model.free_on_stop:
-            undo.callback(self._free)
+            undo.callback(self._copies.free)
         log.info("memory: %s (%s)", memory.policy, memory.reason)
         return HeldModel(
             file=file,
@@ -121,6 +121,10 @@ class ModelHolder:
         return replace(held, warm=copy is not None)
 
     @property
+    def _copies(self) -> WarmPlaces:
+        return WarmPlaces(self.warm_places, self.host, self.progress, self.cancelled)
+
+    @property
     def _wants_copy(self) -> bool:
         return self.config.model.warm_copy != "off"
 
@@ -150,7 +154,7 @@ class ModelHolder:
 
     def _plan(self, need: Need, copy: WarmCopy | None, *, makes_copy: bool) -> MemoryPlan:
         there = 0 if copy is None else copy.size_bytes
-        warm_dir = place_for_copy(self.warm_places, need.file_bytes)
+        warm_dir = self._copies.place(need.file_bytes)
         return plan_memory(
             self.config, need, self.host, warm_dir, copy_bytes=there, makes_copy=makes_copy
         )
@@ -160,14 +164,9 @@ class ModelHolder:
     ) -> tuple[WarmCopy, GgufFacts] | None:
         """None if there is none, or none that may be used."""
         if not self._wants_copy:
-            self._free()  # of a time when it was wanted
+            self._copies.free()  # of a time when it was wanted
             return None
-        place = place_for_copy(self.warm_places, os.fstat(source_fd).st_size)
-        self._free(but=place)
-        try:
-            copy = find_warm_copy(source_fd, place)
-        except HostError:
-            return None  # making one will say what is wrong
+        copy = self._copies.find(source_fd)
         if copy is None:
             return None
         with ExitStack() as unless_good:
@@ -177,7 +176,7 @@ class ModelHolder:
             except ModelError:
                 # It passed when it was made. If it is the file that is bad, the file will say so.
                 self._note_damage()
-                self._free()
+                self._copies.free()
                 return None
             opened.push(unless_good.pop_all())
         return copy, facts
@@ -194,14 +193,7 @@ class ModelHolder:
         """None, and `degraded` told why, where it may be done without."""
         besides = need.working_bytes + (need.repacked_bytes if memory.is_repacked else 0)
         try:
-            copy = make_warm_copy(
-                source_fd,
-                place_for_copy(self.warm_places, need.file_bytes),
-                progress=self.progress,
-                free_bytes=lambda directory: free_for_copy(self.host, directory, besides),
-                cancelled=self.cancelled,
-                verify=verify,
-            )
+            copy = self._copies.make(source_fd, besides=besides, verify=verify)
         except HostError as error:
             if self.config.model.warm_copy == "required":
                 raise
@@ -213,10 +205,3 @@ class ModelHolder:
     def _note_damage(self) -> None:
         log.warning("the warm copy of the model was damaged")
         self.damaged()
-
-    def _free(self, but: Path | None = None) -> None:
-        for place in self.warm_places:
-            # What cannot be removed now goes at the next start.
-            with suppress(HostError):
-                if place != but:
-                    remove_warm_copies(place)

@@ -90,7 +90,7 @@ def open_descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
-def spoil(path: Path, change: Callable[[Path], None]) -> None:
+def spoil(path: Path, change: Callable[[Path], object]) -> None:
     path.chmod(0o600)
     change(path)
     path.chmod(0o400)
