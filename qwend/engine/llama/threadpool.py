@@ -4,6 +4,9 @@ A build without OpenMP otherwise makes new threads for every graph, and two thre
 CPU with a busy neighbour wait for each other at every barrier. llama-cpp-python does not bind
 these calls; structures and names are from ggml.h, ggml-cpu.h and llama.h of the same build.
 
+A CPU can go offline or out of the cpuset while we run. The kernel moves a thread off it; but a
+thread that is then to be pinned to it is not, and stays on the one CPU of the thread that made it.
+
 There is a pool for each number of threads that was used, and all but one sleep. In one large pool
 a step with fewer threads wakes the others too, and each then spins for 6.5 million rounds, longer
 than a step takes (ggml_graph_compute_poll_for_work, ggml-cpu.c, poll = 50). When a context gets
@@ -14,6 +17,7 @@ with a paused pool pins the calling thread as that pool wants it (ggml_graph_com
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -52,16 +56,18 @@ class ThreadPool:
         self.threads = threads
         self._libraries = libraries
         self._context = context
-        self._pools: dict[int, int] = {}
+        self._pools: dict[tuple[int, tuple[int, ...]], int] = {}
 
     def use(self, threads: int) -> None:
         """Compute with so many threads from the next step on; the count of the context is not
         changed. Raises: EngineBug."""
         if not 1 <= threads <= self.threads:
             raise EngineBug(f"{threads} threads of {self.threads}")
-        pool = self._pools.get(threads)
+        allowed = allowed_cpus()
+        usable = tuple(cpu for cpu in self.cpus if allowed is None or cpu in allowed)
+        pool = self._pools.get((threads, usable))
         if pool is None:
-            pool = self._pools[threads] = self._make(threads)
+            pool = self._pools[threads, usable] = self._make(threads, usable)
         attached = ctypes.c_void_p(pool)
         self._libraries.llama.llama_attach_threadpool(self._context, attached, attached)
 
@@ -72,14 +78,15 @@ class ThreadPool:
             self._libraries.cpu.ggml_threadpool_free(ctypes.c_void_p(pool))
         self._pools.clear()
 
-    def _make(self, threads: int) -> int:
+    def _make(self, threads: int, cpus: tuple[int, ...]) -> int:
         params = _Params()
         self._libraries.base.ggml_threadpool_params_init(ctypes.byref(params), threads)
-        # A thread alone waits for nobody, so the kernel may move it away from a busy neighbour.
-        alone = threads == 1
-        for cpu in self.cpus if alone else self.cpus[:threads]:
+        # A thread alone waits for nobody, so the kernel may move it away from a busy neighbour. It
+        # also decides where there is no CPU for each.
+        pinned = 1 < threads <= len(cpus)
+        for cpu in cpus[:threads] if pinned else cpus:
             params.cpumask[cpu] = True
-        params.strict_cpu = bool(self.cpus) and not alone
+        params.strict_cpu = pinned
         # Asleep until the first step with it, which then also pins the calling thread anew.
         params.paused = True
         pool: int | None = self._libraries.cpu.ggml_threadpool_new(ctypes.byref(params))
@@ -111,6 +118,15 @@ class _Libraries:
         self.llama.llama_attach_threadpool.restype = None
         self.llama.llama_detach_threadpool.argtypes = [ctypes.c_void_p]
         self.llama.llama_detach_threadpool.restype = None
+
+
+def allowed_cpus() -> set[int] | None:
+    """The CPUs that our process may use now; None: not known. They are asked for the process that
+    started us, for this thread is pinned to one of them."""
+    try:
+        return os.sched_getaffinity(os.getppid())
+    except OSError:
+        return None
 
 
 def built_with_openmp() -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from qwend.engine.llama import threadpool
 from qwend.engine.llama.backend import LlamaBackend
 from qwend.engine.llama.threadpool import built_with_openmp
 from qwend.errors import EngineBug
@@ -92,6 +95,52 @@ def test_a_thread_that_is_left_out_sleeps_while_steps_run(
             step(backend)
             asleep = asleep + 1 if state(worker) == "S" else 0
         assert other_threads() - before == {worker}
+
+
+def test_no_thread_is_pinned_to_a_cpu_that_is_gone(
+    tiny_model: Path, two_cpus: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = other_threads()
+    with opened(tiny_model, threads=2, cpus=two_cpus) as backend:
+        step(backend)
+        old = other_threads() - before
+        monkeypatch.setattr(threadpool, "allowed_cpus", lambda: {two_cpus[1]})
+        for threads in (1, 2):
+            backend.set_threads(threads)
+            step(backend)
+            assert os.sched_getaffinity(0) == {two_cpus[1]}
+        (worker,) = other_threads() - before - old
+        assert os.sched_getaffinity(worker) == {two_cpus[1]}
+        monkeypatch.undo()
+        backend.set_threads(2)
+        step(backend)
+        assert {*os.sched_getaffinity(0), *os.sched_getaffinity(*old)} == set(two_cpus)
+    assert other_threads() == before
+
+
+def test_more_threads_than_cpus_are_left_share_them(
+    tiny_model: Path, two_cpus: tuple[int, int]
+) -> None:
+    before = other_threads()
+    gone = max(os.sched_getaffinity(0)) + 1
+    with opened(tiny_model, threads=3, cpus=(*two_cpus, gone)) as backend:
+        step(backend)
+        for thread in (0, *(other_threads() - before)):
+            assert os.sched_getaffinity(thread) == set(two_cpus)
+
+
+def test_the_cpus_are_those_of_the_process_that_started_this_one(
+    two_cpus: tuple[int, int],
+) -> None:
+    script = (
+        "import os, sys; from qwend.engine.llama.threadpool import allowed_cpus;"
+        "os.sched_setaffinity(0, {int(sys.argv[1])}); print(allowed_cpus())"
+    )
+    for cpu in two_cpus:
+        printed = subprocess.run(
+            [sys.executable, "-c", script, str(cpu)], capture_output=True, text=True, check=True
+        )
+        assert printed.stdout.strip() == str(os.sched_getaffinity(0))
 
 
 def test_the_number_of_threads_changes_no_answer(backend: LlamaBackend) -> None:
