@@ -62,6 +62,9 @@ def lines(status: Mapping[str, object], coloured: bool) -> Iterator[tuple[str, s
     reasons = status.get("degraded")
     for reason in reasons if isinstance(reasons, list) else ():
         yield "", f"- {reason}"
+    changed = status.get("needs_restart")
+    if isinstance(changed, list) and changed:
+        yield "", f"- changed, and needs a restart: {', '.join(map(str, changed))}"
     yield from _model(part(status, "model"), part(status, "engine"))
     yield from _engine(part(status, "engine"))
     yield "speed", _speed(part(status, "speed"))

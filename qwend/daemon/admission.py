@@ -24,7 +24,7 @@ class Admission:
     """
 
     def __init__(self, limits: LimitsConfig) -> None:
-        self._limits = limits
+        self.limits = limits
         self._running: dict[int, Counter[Priority]] = defaultdict(Counter)
         self._waiting: dict[int, list[Entry]] = defaultdict(list)
 
@@ -36,15 +36,15 @@ class Admission:
         """Raises: CapacityError if the uid may not even wait."""
         if self._may_run(uid, priority):
             return
-        if len(self._waiting[uid]) >= self._limits.queued_per_uid:
+        if len(self._waiting[uid]) >= self.limits.queued_per_uid:
             raise CapacityError(
-                f"uid {uid} already has {self._limits.queued_per_uid} requests waiting "
+                f"uid {uid} already has {self.limits.queued_per_uid} requests waiting "
                 "(queued_per_uid under [limits]); wait for one to end",
                 retry_after_s=RETRY_AFTER_S,
             )
-        if self.waiting >= self._limits.queued:
+        if self.waiting >= self.limits.queued:
             raise CapacityError(
-                f"{self._limits.queued} requests are waiting (queued under [limits])",
+                f"{self.limits.queued} requests are waiting (queued under [limits])",
                 retry_after_s=RETRY_AFTER_S,
             )
 
@@ -74,7 +74,7 @@ class Admission:
         return None
 
     def _may_run(self, uid: int, priority: Priority) -> bool:
-        return self._counted(uid, priority) < self._limits.running_per_uid
+        return self._counted(uid, priority) < self.limits.running_per_uid
 
     def _counted(self, uid: int, priority: Priority) -> int:
         """Running requests that count against one of this priority."""

@@ -77,6 +77,11 @@ class Broker:
         """From now on new requests get this error; accepted ones go on."""
         self._refusal = (code, message)
 
+    def reconfigure(self, config: Config) -> None:
+        """From the next request on other defaults and limits hold."""
+        self.resolver = Resolver(config.sampling, config.chat)
+        self._admission.limits = config.limits
+
     def submit(self, owner: Owner, message: Submitted) -> None:
         """Take a client's request, or answer at once why not."""
         refused = self._why_not(owner, message)

@@ -32,16 +32,19 @@ from qwend.daemon.model import HeldModel
 from qwend.daemon.model_holder import ModelHolder
 from qwend.daemon.notify import Notifier
 from qwend.daemon.plan_watch import reasons_now
+from qwend.daemon.reload import Reload, reload
 from qwend.daemon.session import Service
 from qwend.daemon.state import Condition, DaemonState
 from qwend.daemon.status import daemon_status, engine_status, model_status
+from qwend.daemon.status_line import status_line
 from qwend.daemon.supervisor import EngineState, Hooks, Supervisor
 from qwend.daemon.system_prompt import SystemPrompt
 from qwend.daemon.thread_limit import ThreadLimit
 from qwend.daemon.tuning import Tuning, tune
 from qwend.daemon.watchdog import Watchdog
-from qwend.errors import QwendError
+from qwend.errors import EngineLost, QwendError
 from qwend.host.root import HostRoot
+from qwend.host.thermal import read_heat
 from qwend.host.thread_plan import ThreadPlan
 from qwend.host.warm_copy import CopyCancelled
 from qwend.paths import Paths
@@ -51,16 +54,23 @@ log = logging.getLogger(__name__)
 
 # After the drain, how long a client may take to read its last messages.
 LAST_WORDS_S = 1.0
+# How often systemd's status line is looked at; it is told only if it has changed.
+STATUS_S = 5.0
+PREFILLING = "pre-filling the system prompt"
 
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """The outside world, as arguments. script: for the scripted backend, by name."""
+    """The outside world, as arguments. script: for the scripted backend, by name.
+
+    reread: the configuration as it is now, for a reload; raises QwendError.
+    """
 
     paths: Paths
     environ: Mapping[str, str]
     host: HostRoot
     script: Mapping[str, Any]
+    reread: Callable[[], Config]
 
 
 class Daemon:
@@ -79,13 +89,16 @@ class Daemon:
             self._broker, config.limits, self.status, self._welcome, self._keeper.keep
         )
         self._clients = Clients(self._service, config.limits)
-        self._system_prompt = SystemPrompt(self._broker)
+        self._system_prompt = SystemPrompt(self._broker, self._prefilling)
         self._supervisor: Supervisor | None = None
         self._model: HeldModel | None = None
         self._holder: ModelHolder | None = None
         self._tuning: Tuning | None = None
         self._started_for: ThreadPlan | None = None
         self._thread_limit = ThreadLimit()
+        self._was_ready = False
+        self._needs_restart: tuple[str, ...] = ()
+        self._reload_asked = False
         self._stop = asyncio.Event()
         self._cut = asyncio.Event()
 
@@ -100,6 +113,8 @@ class Daemon:
             self._watch(undo)
             self._take_signals()
             if await self._unless_stopped(self._start(undo)):
+                if self._reload_asked:
+                    self._reload()
                 await self._stop.wait()
                 await self._drain()
 
@@ -114,6 +129,7 @@ class Daemon:
         await self._prefill()
         await self._listen(socket_path, undo)
         self._become_ready()
+        self._keep_status(undo)
 
     async def _unless_stopped(self, start: Coroutine[Any, Any, None]) -> bool:
         """True once the start is through; False if a signal to stop came first."""
@@ -140,6 +156,7 @@ class Daemon:
             broker=self._broker,
             engine=engine,
             model=model_status(self._model, self._model_name, train_context),
+            needs_restart=self._needs_restart,
             host=host_status(self._tuning, self._world.host, self._config.host),
         )
 
@@ -165,16 +182,42 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._ask_to_stop, number)
-        loop.add_signal_handler(
-            signal.SIGHUP,
-            lambda: log.warning("reload is not supported yet: restart to read the configuration"),
-        )
+        loop.add_signal_handler(signal.SIGHUP, self._ask_to_reload)
 
     def _ask_to_stop(self, number: int) -> None:
         if self._stop.is_set():
             log.info("%s again: stopping at once", signal.Signals(number).name)
             self._cut.set()
         self._stop.set()
+
+    def _ask_to_reload(self) -> None:
+        if self._was_ready and not self._stop.is_set():
+            self._reload()
+        else:  # once the start is through; a stop needs none
+            self._reload_asked = True
+
+    def _reload(self) -> None:
+        """Read the configuration again; one that is bad changes nothing."""
+        self._notifier.reloading("reading the configuration again")
+        try:
+            self._apply(reload(self._config, self._world.reread()))
+        except QwendError as error:
+            log.error("the configuration stays as it was: %s (%s)", error, error.code)
+        self._notifier.ready(self._status_line())
+
+    def _apply(self, found: Reload) -> None:
+        assert self._supervisor is not None
+        config = self._config = found.in_force
+        self._needs_restart = found.pending
+        self._broker.reconfigure(config)
+        self._service.limits = self._clients.limits = config.limits
+        self._supervisor.hang_after(config.engine.hung_after_s)
+        logging.getLogger().setLevel(config.log.level.upper())
+        if "chat.system_prompt" in found.applied:
+            self._system_prompt.prefill()
+        log.info("configuration read again; applied: %s", ", ".join(found.applied) or "nothing new")
+        if found.pending:
+            log.warning("these need a restart: %s", ", ".join(found.pending))
 
     def _watch(self, undo: AsyncExitStack) -> None:
         watchdog = Watchdog(self._notifier, self._world.environ, os.getpid(), self._gets_on)
@@ -288,7 +331,7 @@ class Daemon:
         self._thread_limit.attach(send)
         refused = lock_refused(self._config.model.lock, self._supervisor.description)
         self._state.regard("lock", (refused,) if refused else ())
-        if self._clients.listening:
+        if self._was_ready:
             self._system_prompt.prefill()
             self._become_ready()
 
@@ -302,23 +345,28 @@ class Daemon:
     def _engine_lost(self, reason: str) -> None:
         self._broker.engine_lost(f"{reason}; the engine is being started again, send it again")
         self._state.move(Condition.WARMING, f"engine lost: {reason}")
-        self._notifier.status(f"engine lost: {reason}")
+        self._notifier.status(self._status_line())
 
     def _engine_failed(self, reason: str) -> None:
         message = f"the engine keeps dying: {reason}; see qwenctl status, then restart qwend"
         self._state.move(Condition.FAILED, message)
         self._broker.refuse(ErrorCode.MODEL_ERROR, message)
         self._broker.fail_all(None, ErrorCode.ENGINE_LOST, message)
-        self._notifier.status(f"failed: {reason}")
+        self._notifier.status(self._status_line())
 
     def _loading(self, stage: str, fraction: float) -> None:
         shown = f"{stage} {fraction:.0%}" if fraction else stage
         self._state.move(Condition.WARMING, shown)
-        self._notifier.starting(shown)
+        if not self._was_ready:
+            self._notifier.starting(shown)
 
     async def _prefill(self) -> None:
-        self._loading("pre-filling the system prompt", 0.0)
+        self._loading(PREFILLING, 0.0)
         await self._system_prompt.prefilled()
+
+    def _prefilling(self, fraction: float) -> None:
+        if not self._was_ready:
+            self._loading(PREFILLING, fraction)
 
     async def _listen(self, claimed: SocketPath | None, undo: AsyncExitStack) -> None:
         listener = self._systemd_socket
@@ -331,20 +379,44 @@ class Daemon:
         await self._clients.listen(listener)
 
     def _become_ready(self) -> None:
+        """Raises: EngineLost if the first engine died while we got ready: that start has failed,
+        and whoever waits for it is to hear so now."""
         assert self._supervisor is not None
         if self._supervisor.state is not EngineState.READY:
-            return  # it died while we got ready; the next one's `ready` comes here
+            raise EngineLost(self._supervisor.reason)
+        self._was_ready = True
         self._state.move(Condition.READY, "")
-        shown = f"{self._model_name}, {self._state.word}"
-        log.info("ready: %s on %s", shown, self._socket_shown)
+        log.info("ready: %s on %s", f"{self._model_name}, {self._state.word}", self._socket_shown)
         for reason in self._state.degraded:
             log.warning("degraded: %s", reason)
-        self._notifier.ready(shown)
+        self._notifier.ready(self._status_line())
+
+    def _keep_status(self, undo: AsyncExitStack) -> None:
+        """Keep systemd's status line as things are."""
+        if not self._notifier:
+            return
+
+        async def keep() -> None:
+            while True:
+                self._notifier.status(self._status_line())
+                await asyncio.sleep(STATUS_S)
+
+        undo.callback(asyncio.ensure_future(keep()).cancel)
+
+    def _status_line(self) -> str:
+        heat = read_heat(self._world.host)
+        return status_line(
+            self._model_name,
+            self._state,
+            self._broker.gauges,
+            None if heat is None else heat.temperature_c,
+            self._needs_restart,
+        )
 
     async def _drain(self) -> None:
         """Take no more, let what runs end within the drain, end the rest with an error."""
-        self._state.move(Condition.DRAINING, "draining")
-        self._notifier.stopping(f"draining {len(self._broker.journal)} requests")
+        self._state.move(Condition.DRAINING, f"{len(self._broker.journal)} requests were open")
+        self._notifier.stopping(self._status_line())
         self._clients.close_listener()
         message = "the daemon is stopping: connect again once it is back"
         self._broker.refuse(ErrorCode.SHUTTING_DOWN, message)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,7 @@ def serve(config_file: Path | None, model: str | None, socket_path: str | None) 
     try:
         _serve(dict(os.environ), config_file, _overrides(model, socket_path))
     except QwendError as error:
+        _tell_systemd(error)
         click.echo(f"qwend: {error}", err=True)
         sys.exit(1)
 
@@ -77,6 +80,16 @@ def _warn(text: str) -> None:
     click.echo(f"qwend host: {text}", err=True)
 
 
+def _tell_systemd(error: QwendError) -> None:
+    """Why there is no daemon, where `systemctl status` shows it."""
+    from qwend.daemon.notify import Notifier
+
+    with closing(Notifier(os.environ)) as notifier:
+        cause = error.__cause__
+        number = cause.errno if isinstance(cause, OSError) else None
+        notifier.failed(f"failed: {error}", number or errno.EINVAL)
+
+
 def _overrides(model: str | None, socket_path: str | None) -> dict[str, str]:
     """Options of the command line, as the environment variables they stand for."""
     given = {}
@@ -99,7 +112,13 @@ def _serve(
     settings = {key: value for key, value in environ.items() if key != SCRIPT_VARIABLE}
     loaded = load_config(config_file, {**settings, **overrides})
     set_up_logging(loaded.config.log.level, environ)
-    world = World(paths=paths, environ=environ, host=HostRoot(), script=script)
+    world = World(
+        paths=paths,
+        environ=environ,
+        host=HostRoot(),
+        script=script,
+        reread=lambda: load_config(config_file, {**settings, **overrides}).config,
+    )
 
     async def run() -> None:
         await Daemon(loaded.config, world).run()

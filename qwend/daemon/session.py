@@ -86,10 +86,11 @@ class Identity:
         return cls(*struct.unpack("3i", data))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Service:
     """What a session needs of the daemon. status: the map of the `status` reply.
 
+    limits: those in force, replaced by a reload.
     keep: have a greeted connection outlive this process, if that can be.
     """
 

@@ -7,7 +7,7 @@ Owns nothing; every figure is read where it is kept. The keys are part of the pr
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import psutil
@@ -70,6 +70,7 @@ def daemon_status(
     broker: Broker,
     engine: Mapping[str, Any],
     model: Mapping[str, Any],
+    needs_restart: Sequence[str] = (),
     host: Mapping[str, Any],
 ) -> dict[str, object]:
     gauges = broker.gauges
@@ -81,6 +82,7 @@ def daemon_status(
         "state": str(state.word),
         "stage": state.stage,
         "degraded": state.reasons,
+        "needs_restart": list(needs_restart),
         "model": dict(model),
         "engine": dict(engine),
         "host": dict(host),

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from qwend.daemon.broker import Broker
 from qwend.engine.request import PUBLIC_UID
 from qwend.wire.messages import DaemonMessage
 from qwend.wire.notices import Error
 from qwend.wire.prompt import ChatMessage
-from qwend.wire.replies import Done
+from qwend.wire.replies import Done, Progress
 from qwend.wire.requests import Prefill
 
 log = logging.getLogger(__name__)
@@ -25,8 +26,12 @@ class SystemPrompt:
     uid = PUBLIC_UID
     congested = False
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(
+        self, broker: Broker, progress: Callable[[float], None] = lambda fraction: None
+    ) -> None:
+        """progress: told what part of the prompt is computed, 0..1."""
         self._broker = broker
+        self._progress = progress
         self._over = asyncio.Event()
         self._next_id = 0
 
@@ -48,6 +53,8 @@ class SystemPrompt:
         self._broker.submit(self, prefill)
 
     def send(self, message: DaemonMessage) -> None:
+        if isinstance(message, Progress) and message.stage == "prefill":
+            self._progress(message.done / max(message.total, 1))
         if isinstance(message, Error):
             log.warning("the default system prompt could not be computed: %s", message.message)
         if isinstance(message, Done | Error):

@@ -86,3 +86,9 @@ def test_it_says_whether_the_weights_can_be_swapped() -> None:
 
 def test_a_daemon_that_says_nothing_is_shown_without_a_fault() -> None:
     assert list(lines({}, coloured=False))
+
+
+def test_settings_that_wait_for_a_restart_are_named() -> None:
+    texts = [text for _, text in lines({"needs_restart": ["model.name"]}, coloured=False)]
+    assert "- changed, and needs a restart: model.name" in texts
+    assert not any("restart:" in text for text in shown())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import signal
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.daemon.fake_systemd import FakeSystemd, fake_systemd
 from tests.models.support.gguf_builder import tiny_model
 from tests.support.daemon import (
     DEADLINE_S,
@@ -121,8 +123,40 @@ def test_what_stands_in_the_way_of_the_socket_is_named_and_stays(tmp_path: Path)
     assert precious.read_text() == "precious"
 
 
-def test_an_engine_that_dies_at_the_first_start_is_told_and_not_tried_again() -> None:
-    with started_daemon(script={"die_at_step": 1}) as daemon:
+@pytest.mark.parametrize("step", [1, 9])
+def test_an_engine_that_dies_at_the_first_start_is_told_and_not_tried_again(step: int) -> None:
+    """While it calibrates, or, decode 9, at the system prompt: the start has failed then, and
+    nobody is left to wait for it until systemd's patience is over."""
+    with started_daemon(script={"die_at_step": step}) as daemon:
         assert "SIGKILL" in told_at_the_end(daemon)
         assert not daemon.socket.exists()
         assert left_in(daemon.home / "run") == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason", "number"),
+    [
+        ({"QWEND_LIMITS_CONNECTIONS": "0"}, "QWEND_LIMITS_CONNECTIONS", errno.EINVAL),
+        ({"QWEND_ENGINE_BACKEND": "llama", "QWEND_MODEL_NAME": "none"}, "none", errno.EINVAL),
+        ({"QWEND_CONFIG": "/nowhere/qwend.toml"}, "/nowhere/qwend.toml", errno.ENOENT),
+        ({"QWEND_SCRIPT": '{"die_at_step": 9}'}, "SIGKILL", errno.EINVAL),
+    ],
+)
+def test_systemd_is_told_why_a_start_has_failed(
+    settings: dict[str, str], reason: str, number: int
+) -> None:
+    with fake_systemd() as systemd:
+        systemd.start(None, **settings)
+        assert ended(systemd) == 1
+        status, error = systemd.said[-1]
+        assert status.startswith("STATUS=failed: ")
+        assert reason in status
+        assert error == f"ERRNO={number}"
+        assert not systemd.says("READY=1")
+
+
+def ended(systemd: FakeSystemd) -> int:
+    assert systemd.process is not None
+    systemd.until(lambda: systemd.process and systemd.process.poll() is not None, "it ends")
+    systemd.listen()
+    return systemd.process.returncode

@@ -63,6 +63,7 @@ def test_every_key_of_the_protocol_is_there_before_the_engine_has_said_anything(
         "state",
         "stage",
         "degraded",
+        "needs_restart",
         "model",
         "engine",
         "host",

@@ -110,15 +110,6 @@ def test_a_second_signal_cuts_the_drain_short(
         assert_nothing_is_left(daemon, children)
 
 
-def test_sighup_changes_nothing_and_says_so() -> None:
-    with running_daemon(script=SLOW) as daemon, daemon.client() as client:
-        stream = client.complete("hello", max_tokens=50)
-        next(iter(stream))
-        daemon.process.send_signal(signal.SIGHUP)
-        assert stream.wait().usage.completion_tokens == 50
-        assert "restart to read the configuration" in daemon.log
-
-
 def test_an_idle_daemon_stops_at_once_even_with_clients_connected() -> None:
     with running_daemon(script={}) as daemon, daemon.raw() as raw, daemon.raw(hello=False):
         children = children_of(daemon)
