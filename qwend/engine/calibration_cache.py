@@ -51,7 +51,7 @@ def cache_key(
 
     model: the model's fingerprint. build: llama_print_system_info. version: of llama_cpp.
     settings: those that change a step's cost: threads, cpus, flash_attention, kv_type, ubatch,
-    cells, max_sequences. affinity: os.sched_getaffinity.
+    cells, max_sequences, repack. affinity: os.sched_getaffinity.
     """
     told = {
         "format": FORMAT,
