@@ -92,6 +92,7 @@ class Machine:
         self.state = state
         self.leader = leader
         self.booted_s = 0.0
+        self.groups = groups
         self.controllers = frozenset(groups.controllers)
         self._unshare = unshare
 
