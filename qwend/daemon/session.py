@@ -59,6 +59,7 @@ CAPABILITIES = (
     "credit",
     "reasoning",
     "priority",
+    "energy",
 )
 
 # Messages of one client that are handled before the others have their turn. One read can bring
@@ -211,6 +212,8 @@ class Session(asyncio.BufferedProtocol):
             message = replace(message, reasoning="")
             if not (message.ids or message.text):
                 return
+        if isinstance(message, Done) and "energy" not in self._capabilities:
+            message = replace(message, usage=replace(message.usage, energy_j=None))
         try:
             frame = self._connection.send(message)
         except LocalProtocolError as error:
