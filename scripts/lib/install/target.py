@@ -25,7 +25,7 @@ _HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")
 class Target:
     """bin: where commands are linked. config: the file; the others are directories.
 
-    sysusers, tmpfiles, host_state (of qwend-host.service): None for one user, who has no such thing.
+    sysusers, tmpfiles, host_state (of qwend-host.service): None for one user, who has none.
     """
 
     user: bool
