@@ -111,7 +111,7 @@ class Waiting:
 
 
 def figures(done: Done) -> str:
-    """Return one line: time to the first token, tokens per second, tokens in and out."""
+    """Return one line: time to the first token, tokens per second, tokens in and out, energy."""
     usage, timings = done.usage, done.timings
     parts = []
     if timings is not None:
@@ -123,6 +123,9 @@ def figures(done: Done) -> str:
     parts.append(f"{usage.completion_tokens} tokens")
     cached = f", {usage.cached_tokens} of them cached" if usage.cached_tokens else ""
     parts.append(f"{usage.prompt_tokens} in the prompt{cached}")
+    if usage.energy_j is not None:
+        each = usage.energy_j / max(usage.completion_tokens, 1)
+        parts.append(f"{usage.energy_j:.1f} J, {each:.2f} J a token")
     return "; ".join(parts)
 
 

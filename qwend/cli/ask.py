@@ -104,7 +104,7 @@ def _as_json(stream: TokenStream, done: Done, model: str) -> str:
             "text": stream.text,
             "reasoning": stream.reasoning,
             "finish_reason": done.finish_reason,
-            "usage": asdict(done.usage),
+            "usage": done.usage.to_map(),
             "timings": asdict(done.timings) if done.timings else None,
             "seed": done.seed,
             "model": model,

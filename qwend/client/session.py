@@ -42,7 +42,7 @@ from qwend.wire import (
 )
 
 # What this client can take beyond what every client must (docs/protocol.md).
-CAPABILITIES = ("reasoning",)
+CAPABILITIES = ("reasoning", "energy")
 
 Answer = Accepted | Progress | Token | Done | Error | StatusReply | Pong
 

@@ -177,6 +177,9 @@ class HostConfig:
     affinity: tuple[int, ...] = option(
         (), "CPUs to compute on; empty: all that are allowed", low=0, high=8191
     )  # NR_CPUS is at most 8192 (arch/x86/Kconfig)
+    on_battery: str = option(
+        "same", "saver: half of the threads while on battery", choices=("same", "saver")
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,11 +17,12 @@ from typing import Any
 
 from qwend.config import Config
 from qwend.daemon.admission import Admission
+from qwend.daemon.energy_ledger import EnergyLedger
 from qwend.daemon.journal import CREDIT_WINDOW, Entry, Journal, Owner, Timer
 from qwend.daemon.resolve import Resolver, Submitted, priority_of
 from qwend.daemon.translate import as_message
 from qwend.engine import hop
-from qwend.engine.events import Event, Failed, Finished, Gauges, Produced
+from qwend.engine.events import Event, Failed, Finished, Gauges, Produced, Started
 from qwend.errors import CapacityError
 from qwend.wire.codes import ErrorCode
 from qwend.wire.messages import DaemonMessage
@@ -34,14 +35,24 @@ Schedule = Callable[[float, Callable[[], None]], Timer]
 
 
 class Broker:
-    """call_later: seconds, callback -> timer; clock: CLOCK_MONOTONIC in seconds."""
+    """call_later: seconds, callback -> timer; clock: CLOCK_MONOTONIC in seconds.
 
-    def __init__(self, config: Config, clock: Callable[[], float], call_later: Schedule) -> None:
+    energy: who shares out the joules; None: nobody does.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        clock: Callable[[], float],
+        call_later: Schedule,
+        energy: EnergyLedger | None = None,
+    ) -> None:
         self.journal = Journal()
         self.resolver = Resolver(config.sampling, config.chat)
         self.gauges: Gauges | None = None
         self._admission = Admission(config.limits)
         self._clock = clock
+        self._energy = energy if energy is not None else EnergyLedger(lambda: None)
         self._call_later = call_later
         self._ids = count(1)
         self._engine: SendToEngine | None = None
@@ -192,7 +203,7 @@ class Broker:
         self._engine(hop.submit(entry.request))
 
     def _event(self, entry: Entry, event: Event) -> None:
-        message = as_message(entry.client_id, event)
+        message = as_message(entry.client_id, event, self._account(entry, event))
         if isinstance(event, Produced):
             entry.produced = event.index + len(event.ids)
         if isinstance(event, Finished | Failed):
@@ -200,6 +211,17 @@ class Broker:
         elif message is not None:
             entry.owner.send(message)
             self._grant(entry)
+
+    def _account(self, entry: Entry, event: Event) -> float | None:
+        """Joules of the request, at its end."""
+        match event:
+            case Started():
+                self._energy.started(entry.id)
+            case Produced():
+                self._energy.produced(len(event.ids))
+            case Finished():
+                return self._energy.ended(entry.id, event.completion_tokens)
+        return None
 
     def _grant(self, entry: Entry) -> None:
         tokens = entry.next_grant()
@@ -225,6 +247,7 @@ class Broker:
     def _close(self, entry: Entry, last: DaemonMessage | None, *, failed: bool) -> None:
         if not self.journal.close(entry, failed=failed):
             return
+        self._energy.forget(entry.id)
         if last is not None:
             entry.owner.send(last)
         successor = self._admission.leave(entry)

@@ -25,6 +25,7 @@ from qwend.daemon.engine_process import EngineProcess
 from qwend.daemon.engine_settings import engine_settings
 from qwend.daemon.fd_store import FdStore, stored
 from qwend.daemon.host_status import host_status
+from qwend.daemon.host_watch import HostWatch
 from qwend.daemon.kept_connection import ConnectionKeeper
 from qwend.daemon.listener import SocketPath, systemd_listener
 from qwend.daemon.memory_plan import lock_refused
@@ -44,7 +45,6 @@ from qwend.daemon.tuning import Tuning, tune
 from qwend.daemon.watchdog import Watchdog
 from qwend.errors import EngineLost, QwendError
 from qwend.host.root import HostRoot
-from qwend.host.thermal import read_heat
 from qwend.host.thread_plan import ThreadPlan
 from qwend.host.warm_copy import CopyCancelled
 from qwend.paths import Paths
@@ -81,7 +81,17 @@ class Daemon:
         self._state = DaemonState()
         self._notifier = Notifier(world.environ)
         loop = asyncio.get_running_loop()
-        self._broker = Broker(config, time.monotonic, loop.call_later)
+        self._thread_limit = ThreadLimit()
+        self._host_watch = HostWatch(
+            world.host,
+            self._state,
+            self._thread_limit,
+            time.monotonic,
+            planned=self._planned_threads,
+            saver=lambda: self._config.host.on_battery == "saver",
+            prefix_bytes=config.cache.prefix_mb << 20,
+        )
+        self._broker = Broker(config, time.monotonic, loop.call_later, self._host_watch.ledger)
         self._keeper = ConnectionKeeper(
             FdStore(self._notifier, world.environ), stored(world.environ, os.getpid())
         )
@@ -95,7 +105,6 @@ class Daemon:
         self._holder: ModelHolder | None = None
         self._tuning: Tuning | None = None
         self._started_for: ThreadPlan | None = None
-        self._thread_limit = ThreadLimit()
         self._was_ready = False
         self._needs_restart: tuple[str, ...] = ()
         self._reload_asked = False
@@ -157,7 +166,10 @@ class Daemon:
             engine=engine,
             model=model_status(self._model, self._model_name, train_context),
             needs_restart=self._needs_restart,
-            host=host_status(self._tuning, self._world.host, self._config.host),
+            host={
+                **host_status(self._tuning, self._world.host, self._config.host),
+                **self._host_watch.status(),
+            },
         )
 
     @property
@@ -306,6 +318,8 @@ class Daemon:
         await self._supervisor.start()
         undo.callback(tuning.watch.stop)
         tuning.watch.start(asyncio.get_running_loop().call_later, self._replan)
+        watching = asyncio.ensure_future(self._host_watch.run(self._prefix_bytes))
+        undo.callback(watching.cancel)
 
     async def _start_process(self, settings: Any, on_events: Any, on_exit: Any) -> EngineProcess:
         assert self._supervisor is not None
@@ -329,11 +343,21 @@ class Daemon:
         assert self._tuning is not None
         self._replan(self._tuning.plan)
         self._thread_limit.attach(send)
+        self._host_watch.attach(send)
         refused = lock_refused(self._config.model.lock, self._supervisor.description)
         self._state.regard("lock", (refused,) if refused else ())
         if self._was_ready:
             self._system_prompt.prefill()
             self._become_ready()
+
+    def _planned_threads(self) -> int:
+        """Those that would compute without a limit of heat or battery."""
+        if self._started_for is None or self._tuning is None:
+            return 1
+        return min(self._started_for.threads, self._tuning.plan.threads)
+
+    def _prefix_bytes(self) -> int:
+        return 0 if self._broker.gauges is None else self._broker.gauges.prefix_bytes
 
     def _replan(self, plan: ThreadPlan) -> None:
         """The CPUs that may be used are these now; the engine may have been started for others."""
@@ -404,12 +428,11 @@ class Daemon:
         undo.callback(asyncio.ensure_future(keep()).cancel)
 
     def _status_line(self) -> str:
-        heat = read_heat(self._world.host)
         return status_line(
             self._model_name,
             self._state,
             self._broker.gauges,
-            None if heat is None else heat.temperature_c,
+            self._host_watch.temperature_c,
             self._needs_restart,
         )
 

@@ -32,11 +32,16 @@ class EnergyLedger:
     def started(self, request_id: int) -> None:
         joules = self._joules()
         if joules is not None:
-            self._running[request_id] = (joules, self._tokens)
+            # One that went back to the queue and starts again goes on with its first account.
+            self._running.setdefault(request_id, (joules, self._tokens))
 
     def produced(self, tokens: int) -> None:
         """Any request has made so many."""
         self._tokens += tokens
+
+    def forget(self, request_id: int) -> None:
+        """The request is over, and nobody is told what it took; twice is harmless."""
+        self._running.pop(request_id, None)
 
     def ended(self, request_id: int, tokens: int) -> float | None:
         """Joules of a request that made so many tokens; None if they are not known, or it made

@@ -34,7 +34,8 @@ LOOK_S = 5.0
 class HostWatch:
     """threads: where heat and battery set their limits. planned: threads without them.
 
-    saver: half of the threads on battery. prefix_bytes: what idle prefixes may take, as configured.
+    saver: whether a battery is to be saved. prefix_bytes: what idle prefixes may take, by the
+    configuration.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class HostWatch:
         clock: Callable[[], float],
         *,
         planned: Callable[[], int],
-        saver: bool,
+        saver: Callable[[], bool],
         prefix_bytes: int,
     ) -> None:
         self._host = host
@@ -62,6 +63,12 @@ class HostWatch:
         self._saving = False
         self._meter = EnergyMeter(EnergyCounters(host, clock()), clock)
         self.ledger = EnergyLedger(self._meter.joules)
+
+    @property
+    def temperature_c(self) -> float | None:
+        """The processor's, at the last look."""
+        heat = self._reading.heat
+        return None if heat is None else heat.temperature_c
 
     def attach(self, send: Callable[[dict[str, Any]], None]) -> None:
         """An engine is ready: it starts with the configured size of everything."""
@@ -96,7 +103,7 @@ class HostWatch:
         planned, before = self._planned(), self._threads.threads
         self._heat.observe(self._reading.heat, planned, now)
         power = self._reading.power
-        self._saving = self._saver and power is not None and power.on_battery is True
+        self._saving = self._saver() and power is not None and power.on_battery is True
         self._threads.set("heat", self._heat.threads)
         self._threads.set("battery", max(planned // 2, 1) if self._saving else 0)
         if self._threads.threads != before:

@@ -12,7 +12,7 @@ from qwend.config import Config
 
 # Everything else is given to the engine at its start, or was used to claim something.
 LIVE_SECTIONS = frozenset({"limits", "sampling", "chat", "log"})
-LIVE_SETTINGS = frozenset({"engine.hung_after_s"})
+LIVE_SETTINGS = frozenset({"engine.hung_after_s", "host.on_battery"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,11 @@ from qwend.wire.replies import Accepted, Done, FinishReason, Progress, Token
 from qwend.wire.usage import Timings, Usage
 
 
-def as_message(client_id: int, event: Event) -> DaemonMessage | None:
-    """What the client is told of the event, under the id it chose; None: not its business."""
+def as_message(client_id: int, event: Event, energy_j: float | None = None) -> DaemonMessage | None:
+    """What the client is told of the event, under the id it chose; None: not its business.
+
+    energy_j: joules of a request that has finished, if they are known.
+    """
     match event:
         case Queued():
             return Progress(client_id, "queued", 0, event.ahead)
@@ -25,14 +28,14 @@ def as_message(client_id: int, event: Event) -> DaemonMessage | None:
         case Produced():
             return Token(client_id, event.index, event.ids, event.text, event.reasoning)
         case Finished():
-            return _done(client_id, event)
+            return _done(client_id, event, energy_j)
         case Failed():
             return Error(event.code, event.message, id=client_id)
     return None
 
 
-def _done(client_id: int, event: Finished) -> Done | Error:
-    usage = Usage(event.prompt_tokens, event.cached_tokens, event.completion_tokens)
+def _done(client_id: int, event: Finished, energy_j: float | None) -> Done | Error:
+    usage = Usage(event.prompt_tokens, event.cached_tokens, event.completion_tokens, energy_j)
     reason = cast(FinishReason, event.finish_reason)
     if event.tokens is not None:
         if len(event.tokens) > limits.ARRAY_ENTRIES:

@@ -1,4 +1,4 @@
-"""What one request cost: tokens counted and seconds measured.
+"""What one request cost: tokens counted, seconds and joules measured.
 
 Rule 1: the two maps inside `done` live here.
 Rule 2: this file does not know how anything was measured.
@@ -19,13 +19,18 @@ class Usage:
     cached_tokens: int
     """How many of the prompt's tokens did not have to be computed."""
     completion_tokens: int
+    energy_j: float | None = None
+    """The request's share of what the machine took while it ran; None: not measured."""
 
-    def to_map(self) -> dict[str, int]:
-        return {
+    def to_map(self) -> dict[str, float]:
+        fields: dict[str, float] = {
             "prompt_tokens": self.prompt_tokens,
             "cached_tokens": self.cached_tokens,
             "completion_tokens": self.completion_tokens,
         }
+        if self.energy_j is not None:
+            fields["energy_j"] = self.energy_j
+        return fields
 
     @classmethod
     def read(cls, source: Fields) -> Usage:
@@ -33,6 +38,7 @@ class Usage:
             source.integer("prompt_tokens", 0, limits.COUNT_MAX),
             source.integer("cached_tokens", 0, limits.COUNT_MAX),
             source.integer("completion_tokens", 0, limits.COUNT_MAX),
+            source.number("energy_j", 0.0, math.inf) if source.has("energy_j") else None,
         )
         source.refuse_others()
         return usage

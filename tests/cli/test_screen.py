@@ -46,6 +46,12 @@ def test_speed_counts_the_gaps_between_tokens() -> None:
     )
 
 
+def test_energy_is_shown_where_it_is_measured() -> None:
+    done = Done(1, "stop", Usage(10, 0, 20, 30.04), None)
+
+    assert figures(done) == "20 tokens; 10 in the prompt; 30.0 J, 1.50 J a token"
+
+
 def test_an_answer_of_one_token_has_no_speed() -> None:
     assert "tokens/s" not in figures(Done(1, "stop", Usage(3, 0, 1), Timings()))
 

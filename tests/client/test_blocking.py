@@ -358,7 +358,9 @@ def test_a_daemon_that_stops_answering_is_noticed_within_the_timeout(socket_path
 
 def test_the_client_introduces_itself(socket_path: Path) -> None:
     def script(talk: Talk) -> None:
-        assert talk.expect(Hello) == Hello(client="thermostat", capabilities=("reasoning",))
+        assert talk.expect(Hello) == Hello(
+            client="thermostat", capabilities=("reasoning", "energy")
+        )
         talk.say(WELCOME)
 
     with fake_daemon(socket_path, script) as path, Client(path, name="thermostat"):

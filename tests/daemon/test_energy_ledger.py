@@ -101,6 +101,25 @@ def test_tokens_that_were_held_back_do_not_make_a_share_of_more_than_all(
     assert ledger.ended(1, 10) == 10.0
 
 
+def test_a_request_that_starts_again_goes_on(meter: Meter, ledger: EnergyLedger) -> None:
+    ledger.started(1)
+    ledger.produced(5)
+    meter.take(5.0)
+    ledger.started(1)
+    ledger.produced(5)
+    meter.take(5.0)
+    assert ledger.ended(1, 10) == 10.0
+
+
+def test_what_is_forgotten_is_charged_for_nothing(meter: Meter, ledger: EnergyLedger) -> None:
+    ledger.started(1)
+    ledger.produced(5)
+    meter.take(5.0)
+    ledger.forget(1)
+    ledger.forget(1)
+    assert ledger.ended(1, 5) is None
+
+
 def test_the_figure_of_late_forgets(meter: Meter, ledger: EnergyLedger) -> None:
     for tokens, joules in ((LATE_TOKENS, 5.0 * LATE_TOKENS), (20 * LATE_TOKENS, 0.0)):
         ledger.started(1)

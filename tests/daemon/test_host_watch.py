@@ -46,7 +46,7 @@ class Box:
             self.threads,
             self.timers.clock,
             planned=lambda: 4,
-            saver=saver,
+            saver=lambda: saver,
             prefix_bytes=256 * MIB,
         )
         self.attach(self.engine)
@@ -71,6 +71,12 @@ def test_a_machine_that_shows_nothing_changes_nothing(box: Box) -> None:
     memory = {"prefix_limit_bytes": 256 * MIB, "short": False}
     assert box.watch.status() == {"memory": memory}
     assert box.watch.ledger.joules_per_token is None
+
+
+def test_the_temperature_is_that_of_the_last_look(box: Box) -> None:
+    assert box.watch.temperature_c is None
+    box.look(HOT)
+    assert box.watch.temperature_c == 78.4
 
 
 def test_heat_takes_threads_says_so_and_gives_them_back(box: Box) -> None:

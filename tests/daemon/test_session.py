@@ -14,7 +14,8 @@ import msgpack
 
 from qwend.daemon.broker import Broker
 from qwend.daemon.session import MESSAGES_A_TURN, Identity, Service, Session
-from qwend.wire.replies import Token
+from qwend.wire.replies import Done, Token
+from qwend.wire.usage import Usage
 from tests.daemon.fakes import FakeEngine, FakeTimers, config_with
 from tests.support.daemon import frame
 
@@ -203,8 +204,8 @@ def test_a_lost_connection_is_told_once_and_is_written_to_no_more() -> None:
     in_a_loop(test)
 
 
-def said(one: Talk) -> list[dict[str, Any]]:
-    return [message for message in one.transport.taken() if message["op"] == "token"]
+def said(one: Talk, op: str = "token") -> list[dict[str, Any]]:
+    return [message for message in one.transport.taken() if message["op"] == op]
 
 
 def test_a_client_that_has_not_named_reasoning_gets_none_and_misses_no_token() -> None:
@@ -218,6 +219,23 @@ def test_a_client_that_has_not_named_reasoning_gets_none_and_misses_no_token() -
         ]
 
     in_a_loop(test)
+
+
+def test_only_a_client_that_has_named_energy_gets_joules() -> None:
+    done = Done(1, "stop", Usage(5, 2, 1, 12.5))
+
+    def without(one: Talk) -> None:
+        one.session.send(done)
+        (message,) = said(one, "done")
+        assert "energy_j" not in message["usage"]
+
+    def with_it(one: Talk) -> None:
+        one.session.send(done)
+        (message,) = said(one, "done")
+        assert message["usage"]["energy_j"] == 12.5
+
+    in_a_loop(without)
+    in_a_loop(with_it, capabilities=["energy"])
 
 
 def test_a_client_that_has_named_reasoning_gets_it() -> None:

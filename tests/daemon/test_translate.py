@@ -42,6 +42,11 @@ def test_the_client_is_told_under_its_own_id(event: Event, message: DaemonMessag
     assert as_message(9, event) == message
 
 
+def test_joules_are_part_of_what_a_request_used() -> None:
+    message = as_message(9, finished(5, "length"), 12.5)
+    assert message == Done(9, "length", Usage(5, 2, 1, 12.5), TIMINGS, seed=7)
+
+
 def test_the_answer_to_tokenize_has_tokens_and_no_timings() -> None:
     message = as_message(9, finished(5, "tokenized", tokens=(1, 2)))
     assert message == Done(9, "tokenized", Usage(5, 2, 1), tokens=(1, 2))

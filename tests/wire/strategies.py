@@ -111,7 +111,7 @@ daemon_messages: st.SearchStrategy[DaemonMessage] = st.one_of(
         Done,
         ids,
         st.sampled_from(["stop", "stop_string", "length", "cancelled", "prefilled", "tokenized"]),
-        st.builds(Usage, counts, counts, counts),
+        st.builds(Usage, counts, counts, counts, maybe(seconds)),
         maybe(st.builds(Timings, *[seconds] * 6)),
         maybe(st.integers(0, limits.SEED_MAX)),
         maybe(token_ids),

@@ -102,6 +102,22 @@ def test_an_extra_field_inside_is_refused_by_its_place() -> None:
             parse_daemon({**done, name: {**inside, "surplus": 1}})
 
 
+def test_energy_that_was_not_measured_is_left_out() -> None:
+    assert "energy_j" not in Usage(1, 0, 1).to_map()
+    usage = Usage(1, 0, 1, 2.5)
+    done = parse_daemon(Done(1, "stop", usage).to_map())
+    assert isinstance(done, Done)
+    assert done.usage == usage
+
+
+@pytest.mark.parametrize("joules", [-0.5, float("nan"), float("inf"), True, "1"])
+def test_energy_is_a_number_of_joules(joules: object) -> None:
+    fields = Done(1, "stop", Usage(1, 0, 1)).to_map()
+    usage = {**Usage(1, 0, 1).to_map(), "energy_j": joules}
+    with pytest.raises(RemoteProtocolError, match="energy_j"):
+        parse_daemon({**fields, "usage": usage})
+
+
 def test_a_misspelt_field_is_told_the_nearest() -> None:
     error = fault({"op": "complete", "id": 7, "prompt": "x", "temprature": 1})
     assert (error.code, error.request_id) == ("invalid_message", 7)
