@@ -11,6 +11,7 @@ import click
 
 from qwend.cli.amounts import count, counted, duration, number, part, plural, size
 from qwend.cli.connection import connect, socket_option
+from qwend.cli.machine import machine_lines
 from qwend.cli.report import is_coloured
 
 # What each word means to a person, and its colour. The words are the protocol's.
@@ -74,6 +75,8 @@ def lines(status: Mapping[str, object], coloured: bool) -> Iterator[tuple[str, s
         f"daemon {size(memory, 'front_rss_bytes')}, engine {size(memory, 'engine_rss_bytes')}",
     )
     yield from _weights(part(part(status, "model"), "memory"), part(status, "engine"))
+    for at, line in enumerate(machine_lines(part(status, "host"))):
+        yield "" if at else "machine", line
     requests = part(status, "requests")
     yield (
         "requests",

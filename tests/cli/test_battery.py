@@ -1,34 +1,30 @@
+"""Typing ahead stops on battery, and only there."""
+
 from __future__ import annotations
 
-from types import SimpleNamespace
+from pathlib import Path
 
-import psutil
 import pytest
 
 from qwend.cli.chat.battery import on_battery
 
 
 @pytest.mark.parametrize(
-    ("battery", "expected"),
+    ("status", "expected"),
     [
+        ("Discharging", True),
+        ("Charging", False),
+        ("Full", False),
+        ("Unknown", False),
         (None, False),
-        (SimpleNamespace(power_plugged=True), False),
-        (SimpleNamespace(power_plugged=None), False),
-        (SimpleNamespace(power_plugged=False), True),
     ],
 )
 def test_only_a_battery_that_is_being_used_counts(
-    monkeypatch: pytest.MonkeyPatch, battery: SimpleNamespace | None, expected: bool
+    tmp_path: Path, status: str | None, expected: bool
 ) -> None:
-    monkeypatch.setattr(psutil, "sensors_battery", lambda: battery)
-
-    assert on_battery() is expected
-
-
-def test_a_battery_that_cannot_be_read_counts_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    def unreadable() -> None:
-        raise OSError("no such device")
-
-    monkeypatch.setattr(psutil, "sensors_battery", unreadable)
-
-    assert not on_battery()
+    if status is not None:
+        battery = tmp_path / "sys/class/power_supply/BAT0"
+        battery.mkdir(parents=True)
+        (battery / "type").write_text("Battery\n")
+        (battery / "status").write_text(f"{status}\n")
+    assert on_battery(tmp_path) is expected

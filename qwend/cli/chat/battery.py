@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from pathlib import Path
 
 
-def on_battery() -> bool:
-    """False also where there is no battery, or none that can be read."""
+def on_battery(root: Path = Path("/")) -> bool:
+    """False also where there is no battery, or none that says whether it is being charged.
+
+    root: a directory that stands for "/".
+    """
     # Imported only here: a chat that is piped in never asks.
-    import psutil
+    from qwend.host.power_supply import read_power
+    from qwend.host.root import HostRoot
 
-    with suppress(OSError, ValueError):  # a driver may show half of /sys/class/power_supply
-        battery = psutil.sensors_battery()
-        # None: a battery that does not say whether it is being charged.
-        return battery is not None and battery.power_plugged is False
+    with suppress(OSError):
+        power = read_power(HostRoot(root))
+        return power is not None and power.on_battery is True
     return False
