@@ -45,9 +45,12 @@ class KeptConnection:
     def begin(self, doubt: Doubt) -> None:
         self.page.begin(doubt)
 
-    def settle(self, record: Record, *, written: bool) -> None:
-        """All that was read is in the record; written: and all that was sent is in the kernel."""
-        if record == self._record or self.page.write(record):
+    def settle(self, record: Record | None, *, written: bool) -> None:
+        """All that was read is in the record; None, or too long a one: it is not known.
+
+        written: all that was sent is in the kernel.
+        """
+        if record is not None and (record == self._record or self.page.write(record)):
             self._record = record
             self.page.end(Doubt.READING)
         else:

@@ -7,8 +7,8 @@ A client that stops reading stops its own sequences: while its outbox is over th
 `congested`, gets no more credit, and nothing more is read from it: or a flood of small requests
 would fill the memory with their answers. One that stays so for `slow_reader_s` is cut off.
 
-A connection that systemd keeps (kept_connection.py) notes what another process would have to know
-to go on with it, and `rest`s at a stop instead of ending.
+A connection that systemd keeps notes what another process would have to know to go on with it, and
+`rest`s at a stop instead of ending (resting.py).
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from qwend.config import LimitsConfig
 from qwend.daemon.broker import Broker
 from qwend.daemon.journal import Timer
 from qwend.daemon.kept_connection import KeptConnection
-from qwend.daemon.kept_page import Doubt, Record
+from qwend.daemon.kept_page import Record
+from qwend.daemon.resting import Resting
 from qwend.errors import LocalProtocolError
 from qwend.wire.codes import ErrorCode
 from qwend.wire.connection import Connection
@@ -68,9 +69,6 @@ MESSAGES_A_TURN = 16
 # As much as the kernel holds of one connection (net.core.wmem_default is 208 KiB), so that one
 # read is enough. One buffer for all: nothing stays in it.
 READ_BYTES = 256 * 1024
-# How soon it is looked again whether the kernel has taken what a slow client left in the outbox:
-# asyncio tells only when the outbox had been over its limit.
-SETTLE_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,19 +118,14 @@ class Session(asyncio.BufferedProtocol):
         self._service = service
         self._on_opened = on_opened
         self._on_closed = on_closed
-        self._kept = kept
         self._left = record
         self._connection = Connection.resumed(record.held) if record else Connection(Side.DAEMON)
+        self._resting = Resting(kept, self._connection, self._open_ids, self._settle)
         self._capabilities = record.capabilities if record else ()
         self._transport: asyncio.Transport | None = None
         self._timer: Timer | None = None
-        self._settling: Timer | None = None
         self._outgoing: list[bytes] = []  # what this turn of the loop has to say
-        self._open: tuple[int, ...] = ()  # what the record says of it
-        self._open_changed = False
-        self._to_rest = False
         self._uid = -1
-        self.rested = asyncio.Event()
         self.congested = False
 
     @property
@@ -142,7 +135,12 @@ class Session(asyncio.BufferedProtocol):
     @property
     def kept(self) -> bool:
         """The connection outlives this process."""
-        return self._kept is not None
+        return self._resting.kept is not None
+
+    @property
+    def rested(self) -> asyncio.Event:
+        """Set once `rest` is reached, or the connection is gone."""
+        return self._resting.rested
 
     # asyncio.BufferedProtocol
 
@@ -160,8 +158,7 @@ class Session(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> bytearray:
         # Called right before the read: from here on bytes may be ours alone.
-        if self._kept is not None:
-            self._kept.begin(Doubt.READING)
+        self._resting.reading()
         return self._service.read_buffer
 
     def buffer_updated(self, nbytes: int) -> None:
@@ -188,17 +185,12 @@ class Session(asyncio.BufferedProtocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._stop_timer()
-        if self._settling is not None:
-            self._settling.cancel()
-        if self._kept is not None and not self.rested.is_set():
-            self._kept.forget()
-            assert self._transport is not None
+        if self._resting.end() and self._transport is not None and self.kept:
             with suppress(OSError):  # an end that the client sees, whatever copies there are
                 self._transport.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
         self._transport = None
         self._connection.close()
         self._service.broker.drop(self)
-        self.rested.set()
         self._on_closed(self)
 
     # Owner
@@ -225,9 +217,9 @@ class Session(asyncio.BufferedProtocol):
         # CPU, and the second waits a tick (4 ms) behind a thread that computes.
         if not self._outgoing:
             asyncio.get_running_loop().call_soon(self.flush)
-        if self._kept is not None:
-            self._kept.begin(Doubt.WRITING)
-            self._open_changed |= isinstance(message, Done | Error)
+        self._resting.writing()
+        if isinstance(message, Done | Error):
+            self._resting.changed()
         self._outgoing.append(frame)
 
     def flush(self) -> None:
@@ -258,11 +250,8 @@ class Session(asyncio.BufferedProtocol):
             self.send(GoAway(reason, message))
 
     def rest(self) -> None:
-        """Of a kept connection: once nothing is under way, leave what comes to the next process.
-
-        `rested` is set then, or when the connection is gone.
-        """
-        self._to_rest = True
+        """Of a kept connection: once nothing is under way, leave what comes to the next process."""
+        self._resting.want()
         self._settle()
 
     def _go_on(self, left: Record) -> None:
@@ -275,7 +264,7 @@ class Session(asyncio.BufferedProtocol):
                     id=client_id,
                 )
             )
-        self._open_changed = True
+        self._resting.changed()
         self._handle_events()
 
     def _handle_events(self) -> None:
@@ -302,7 +291,7 @@ class Session(asyncio.BufferedProtocol):
         broker = self._service.broker
         match event:
             case Chat() | Complete() | Prefill() | Tokenize():
-                self._open_changed = True
+                self._resting.changed()
                 broker.submit(self, event)
             case Credit():
                 broker.allow(self, event.id, event.tokens)
@@ -328,30 +317,16 @@ class Session(asyncio.BufferedProtocol):
         self._stop_timer()
         model, context = self._service.welcome()
         if self._transport is not None:
-            self._kept = self._service.keep(self._transport.get_extra_info("socket"))
+            self._resting.kept = self._service.keep(self._transport.get_extra_info("socket"))
         self.send(Welcome(f"qwend {__version__}", model, context, CAPABILITIES))
 
     def _settle(self) -> None:
-        """Note what another process would have to know now."""
-        kept, transport = self._kept, self._transport
-        if kept is None or transport is None or transport.is_closing() or self.rested.is_set():
-            return
-        if self._open_changed:
-            self._open = tuple(one.client_id for one in self._service.broker.journal.of_owner(self))
-            self._open_changed = False
-        unwritten = transport.get_write_buffer_size()
-        written = not self._outgoing and not unwritten
-        held = self._connection.held if self._connection.buffered_bytes else b""
-        kept.settle(Record(self._capabilities, self._open, held), written=written)
-        if unwritten and self._settling is None:
-            self._settling = asyncio.get_running_loop().call_later(SETTLE_S, self._settle_again)
-        if self._to_rest and kept.at_rest and not self._open:
-            transport.pause_reading()
-            self.rested.set()
+        if self._transport is not None and not self._transport.is_closing():
+            outgoing = bool(self._outgoing)
+            self._resting.settle(self._transport, self._capabilities, outgoing=outgoing)
 
-    def _settle_again(self) -> None:
-        self._settling = None
-        self._settle()
+    def _open_ids(self) -> tuple[int, ...]:
+        return tuple(one.client_id for one in self._service.broker.journal.of_owner(self))
 
     def _end(self) -> None:
         """The client will say nothing more: nobody waits for its requests, whether or not what is
