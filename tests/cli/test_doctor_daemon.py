@@ -72,6 +72,14 @@ def test_a_service_that_is_down_is_to_be_started(tmp_path: Path) -> None:
     assert only(check_daemon(mine)).mend.startswith("systemctl --user start qwend\n")
 
 
+def test_a_daemon_that_is_silent_may_be_starting(tmp_path: Path) -> None:
+    found = only(check_daemon(scene(tmp_path, UNIT, trouble="silent", said="no answer")))
+
+    assert found.level is Level.WRONG
+    assert "being started" in found.why
+    assert found.mend.startswith("sudo systemctl status qwend\n")
+
+
 @pytest.mark.parametrize(
     ("by", "mend"), [("--socket", "leave out --socket"), ("QWEND_SOCKET", "unset QWEND_SOCKET")]
 )

@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 import itertools
+import socket
 from pathlib import Path
 
 import pytest
 
+from qwend.cli.doctor import look
 from qwend.cli.doctor.look import ENOUGH_BYTES, READ_BYTES, timed_read
 
 MIB = 2**20
+
+
+def test_a_daemon_that_only_listens_is_silent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(look, "PATIENCE_S", 0.05)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "q.sock"))
+        listener.listen()
+
+        seen = look.look({}, str(tmp_path / "q.sock"), read_disk=False)
+
+    assert (seen.trouble, seen.status) == ("silent", {})
+    assert look.look({}, str(tmp_path / "none"), read_disk=False).trouble == "unreachable"
 
 
 def file_of(path: Path, size: int) -> Path:

@@ -78,6 +78,13 @@ def _unanswered(scene: Scene) -> Finding:
     if scene.trouble == "forbidden":
         # `check_access` says the rest.
         return note("daemon", "not known how it is: it may not be asked")
+    if scene.trouble == "silent":
+        return wrong(
+            "daemon",
+            f"takes the connection at {scene.socket}, and does not answer",
+            "It is being started, which takes minutes from a slow card; or it hangs.",
+            f"{scene.systemctl('status qwend')}\n{scene.journal}",
+        )
     # The client's error begins with the path, which stands here already.
     reason = scene.said.partition(": ")[2].partition(";")[0] or scene.said
     what = f"none answers at {scene.socket}"

@@ -91,11 +91,13 @@ def timed_read(path: Path, clock: Callable[[], float] = time.monotonic) -> DiskR
 
 
 def _ask(socket: Path) -> tuple[Mapping[str, object], str, str]:
+    began = time.monotonic()
     try:
         with Client(socket, timeout_s=PATIENCE_S, name=f"qwenctl {__version__}") as client:
             return client.status(), "", ""
     except ClientError as error:
-        return {}, error.code, str(error)
+        was_silent = time.monotonic() - began >= PATIENCE_S
+        return {}, "silent" if was_silent else error.code, str(error)
 
 
 def _read_a_model(

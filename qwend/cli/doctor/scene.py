@@ -34,8 +34,8 @@ class DiskRead:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """status: the daemon's, empty if it did not answer; then `trouble` is the error's code and
-    `said` its text.
+    """status: the daemon's, empty if it did not answer; then `trouble` is the error's code, or
+    "silent" if nothing came in time, and `said` its text.
 
     socket: where it was looked for. named_by: what named that ("--socket", "QWEND_SOCKET"), empty
     if nothing did. socket_gid: of the group that may use it, None where it cannot be seen.
