@@ -71,9 +71,14 @@ def apply_settings(root: HostRoot, wish: Wish, record: Path, say: Say, warn: Say
 
 def restore_settings(root: HostRoot, record: Path, say: Say, warn: Say) -> int:
     """Put back what the record holds; returns the exit code."""
-    if not os.path.lexists(record):
+    try:
+        os.lstat(record)
+    except FileNotFoundError:
         say("nothing to put back")
         return DONE
+    except PermissionError:
+        warn(f"only root may read {record}: run this with sudo")
+        return REFUSED
     outcome = restore(root, record)
     _tell(outcome, Outcome(), say, warn)
     return REFUSED if outcome.refused else DONE

@@ -55,7 +55,7 @@ def _govern(config: Config, host: HostRoot, paths: Paths, undo: ExitStack) -> It
         outcome = apply(host, wish, record)
         yield from _told(outcome)
         if outcome.needs_root:
-            yield f"to mend the governor, run: {_command(config, paths)}"
+            yield f"to mend the governor: {_remedy(config, paths)}"
 
 
 def _put_back(host: HostRoot, record: Path) -> None:
@@ -71,13 +71,14 @@ def _told(outcome: Outcome) -> Iterator[str]:
     yield from outcome.refused
 
 
-def _command(config: Config, paths: Paths) -> str:
+def _remedy(config: Config, paths: Paths) -> str:
     """What root has to run. The system's settings are found by it, a user's have to be given."""
+    if paths.mode is Mode.SYSTEM:
+        return "sudo systemctl restart qwend-host qwend"
     words = ["sudo", str(Path(sys.executable).with_name("qwend")), "host", "apply"]
-    if paths.mode is Mode.USER:
-        for option, value in (
-            ("--governor", config.host.governor),
-            ("--energy-preference", config.host.energy_preference),
-        ):
-            words += [option, value] if value else []
-    return " ".join(words)
+    for option, value in (
+        ("--governor", config.host.governor),
+        ("--energy-preference", config.host.energy_preference),
+    ):
+        words += [option, value] if value else []
+    return f"{' '.join(words)}; then restart qwend"

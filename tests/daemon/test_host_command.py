@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -174,6 +176,24 @@ def test_a_damaged_record_is_a_failure_that_names_it(box: Box) -> None:
     assert str(box.record) in box.warned[0]
     assert box.restore() == REFUSED
     assert box.governors() == ["schedutil"] * 3
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to be somebody else")
+def test_a_record_that_one_may_not_read_is_not_taken_for_none() -> None:
+    with tempfile.TemporaryDirectory() as folder:  # root's own, 0700
+        script = (
+            "import os, sys; from pathlib import Path; from qwend.host.root import HostRoot;"
+            "from qwend.daemon.host_command import restore_settings;"
+            "os.setgroups([]); os.setgid(65534); os.setuid(65534);"
+            "sys.exit(restore_settings(HostRoot(), Path(sys.argv[1]), print, print))"
+        )
+        result = subprocess.run(
+            [sys.executable, "-c", script, f"{folder}/governor.json"],
+            capture_output=True,
+            text=True,
+        )
+    assert result.returncode == REFUSED, result.stderr
+    assert "run this with sudo" in result.stdout
 
 
 def test_the_record_is_in_a_directory_of_roots_own() -> None:
