@@ -42,6 +42,7 @@ from qwend.daemon.supervisor import EngineState, Hooks, Supervisor
 from qwend.daemon.system_prompt import SystemPrompt
 from qwend.daemon.thread_limit import ThreadLimit
 from qwend.daemon.tuning import Tuning, tune
+from qwend.daemon.waiting_engine import WaitingEngine
 from qwend.daemon.watchdog import Watchdog
 from qwend.errors import EngineLost, QwendError
 from qwend.host.root import HostRoot
@@ -108,6 +109,7 @@ class Daemon:
         self._was_ready = False
         self._needs_restart: tuple[str, ...] = ()
         self._reload_asked = False
+        self._waiting: WaitingEngine | None = None
         self._stop = asyncio.Event()
         self._cut = asyncio.Event()
 
@@ -131,6 +133,7 @@ class Daemon:
         """Tune, warm, load, calibrate, pre-fill, listen."""
         host_undo = undo.enter_context(ExitStack())
         socket_path = self._claim_socket(host_undo)
+        await self._start_early(undo)
         tuning = self._tuning = tune(self._config, self._world.host, self._world.paths, host_undo)
         self._state.degraded += tuning.degraded
         await self._warm_model(host_undo)
@@ -139,6 +142,12 @@ class Daemon:
         await self._listen(socket_path, undo)
         self._become_ready()
         self._keep_status(undo)
+
+    async def _start_early(self, undo: AsyncExitStack) -> None:
+        """Let the engine import what it needs while the model is checked."""
+        with suppress(OSError):  # the supervisor tries again, and says what is missing
+            self._waiting = await WaitingEngine.start(self._world.environ)
+            undo.push_async_callback(self._waiting.abandon)
 
     async def _unless_stopped(self, start: Coroutine[Any, Any, None]) -> bool:
         """True once the start is through; False if a signal to stop came first."""
@@ -329,10 +338,11 @@ class Daemon:
             )
         assert self._tuning is not None
         plan = self._started_for = self._tuning.plan
-        return await EngineProcess.start(
+        waiting, self._waiting = self._waiting, None
+        return EngineProcess.begin(
+            waiting or await WaitingEngine.start(self._world.environ),
             replace(settings, threads=plan.threads, cpus=plan.cpus),
-            inherit=() if self._model is None else (self._model.fd,),
-            environ=self._world.environ,
+            None if self._model is None else self._model.fd,
             on_events=on_events,
             on_exit=on_exit,
         )

@@ -7,26 +7,18 @@ events come back through a callback. A new engine is a new EngineProcess.
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import socket
-import sys
 from collections import deque
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
+from qwend.daemon.waiting_engine import WaitingEngine
 from qwend.engine import hop
 from qwend.engine.events import Event
 from qwend.engine.settings import EngineStart
 
-# What systemd says to the front is not for the engine: sd_notify(3), sd_listen_fds(3).
-SYSTEMDS = frozenset(
-    {
-        *("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "FDSTORE"),
-        *("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"),
-    }
-)
 # How long an engine may take to end after it was asked to, before it is killed: it looks for
 # messages once a step, and no step is longer than a few seconds.
 STOP_TIMEOUT_S = 10.0
@@ -54,35 +46,19 @@ class EngineProcess:
         self._watcher = self._loop.create_task(self._watch())
 
     @classmethod
-    async def start(
+    def begin(
         cls,
+        waiting: WaitingEngine,
         settings: EngineStart,
+        model_fd: int | None,
         *,
-        inherit: tuple[int, ...],
-        environ: Mapping[str, str],
         on_events: Callable[[list[Event]], None],
         on_exit: Callable[[str], None],
     ) -> EngineProcess:
-        """inherit: descriptors the engine gets besides the hop (the model's)."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ours.setblocking(False)
-        with theirs, ExitStack() as undo:
-            undo.callback(ours.close)
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-P",  # what lies in the current directory is not ours to import
-                "-m",
-                "qwend.engine.worker",
-                str(theirs.fileno()),
-                str(os.getpid()),
-                stdin=asyncio.subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(), *inherit),
-                # An abort of llama.cpp otherwise starts gdb where there is one, which can hang.
-                env={**_without(environ, SYSTEMDS), "GGML_NO_BACKTRACE": "1"},
-            )
-            undo.pop_all()
-        engine = cls(process, ours, on_events, on_exit)
-        engine.send(hop.start(settings))
+        """Take a process that waits, and give it its settings and the model's descriptor."""
+        waiting.taken = True
+        engine = cls(waiting.process, waiting.hop, on_events, on_exit)
+        engine._send_start(settings, model_fd)
         return engine
 
     @property
@@ -94,6 +70,13 @@ class EngineProcess:
         if not self._outgoing:
             self._loop.call_soon(self._flush)
         self._outgoing.extend(hop.packets(message))
+
+    def _send_start(self, settings: EngineStart, model_fd: int | None) -> None:
+        first, *rest = hop.packets(hop.start(settings))
+        with suppress(OSError):  # dead already: `_watch` tells
+            socket.send_fds(self._socket, [first], [] if model_fd is None else [model_fd])
+        self._outgoing.extend(rest)
+        self._flush()
 
     async def stop(self) -> None:
         """Ask it to end, and kill it if it does not."""
@@ -148,10 +131,6 @@ class EngineProcess:
         """What it had sent before it died counts."""
         self._readable()
         self._loop.remove_reader(self._socket)
-
-
-def _without(environ: Mapping[str, str], names: frozenset[str]) -> dict[str, str]:
-    return {name: value for name, value in environ.items() if name not in names}
 
 
 def describe_exit(code: int) -> str:

@@ -28,7 +28,7 @@ def engine_settings(
     memory = model.memory if model is not None else MemoryPlan()
     return EngineStart(
         backend=engine.backend,
-        model=model.engine_path if model is not None else "",
+        model=str(model.file.path) if model is not None else "",
         cells=config.model.context,
         ubatch=engine.ubatch,
         max_sequences=engine.max_sequences,

@@ -32,8 +32,3 @@ class HeldModel:
     memory: MemoryPlan = field(default_factory=MemoryPlan)
     source_fd: int = -1
     source: SourceId | None = None
-
-    @property
-    def engine_path(self) -> str:
-        """A path to the very file that is open, good in any process that inherits `fd`."""
-        return f"/proc/self/fd/{self.fd}"

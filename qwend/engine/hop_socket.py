@@ -10,6 +10,9 @@ from typing import Any
 
 from qwend.engine import hop
 
+# With the settings comes one: the model's.
+MOST_FDS = 4
+
 
 class FrontGone(Exception):
     """The front has closed its end: there is nobody left to work for."""
@@ -23,6 +26,23 @@ class HopSocket:
         self._socket.setblocking(False)
         self._assembler = hop.Assembler()
         self._outgoing: deque[bytes] = deque()
+
+    def receive_start(self) -> tuple[list[dict[str, Any]], tuple[int, ...]]:
+        """Wait for the first message: it, what followed at once, and the descriptors it brought.
+
+        Raises: FrontGone.
+        """
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        poll.poll()
+        packet, fds, _, _ = socket.recv_fds(self._socket, hop.PACKET_BYTES + 1, MOST_FDS)
+        if not packet:
+            raise FrontGone
+        first = self._assembler.feed(packet)
+        messages = [] if first is None else [first]
+        while not messages:
+            messages = self.receive(wait=True)
+        return messages, tuple(fds)
 
     def receive(self, *, wait: bool) -> list[dict[str, Any]]:
         """All messages that are there; wait: block until there is one, or room to send.

@@ -11,7 +11,7 @@ from typing import Any
 class EngineStart:
     """Everything the engine process needs to know; it reads no configuration of its own.
 
-    model: path of the GGUF, usually /proc/self/fd/N of a descriptor it inherited.
+    model: path of the GGUF; the descriptor that comes with the settings goes before it.
     cells: KV cells of all sequences together, in tokens. ubatch: the most rows of a step.
     threads / cpus: how many compute threads, and the CPU each is pinned to (empty: not pinned).
     flash_attention: on, off, or auto: measured. speculation: guess tokens from the prompt.

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-import importlib.metadata
 import os
 import resource
 import signal
@@ -17,7 +16,7 @@ import socket
 import sys
 import time
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -87,11 +86,10 @@ class Worker:
                 store.close()
 
     def _first_message(self) -> EngineStart:
-        messages = self._hop.receive(wait=True)
-        while not messages:
-            messages = self._hop.receive(wait=True)
-        first, *self._early = messages
-        return EngineStart.from_map(first["settings"])
+        (first, *self._early), fds = self._hop.receive_start()
+        settings = EngineStart.from_map(first["settings"])
+        # The very file that the front has checked, whatever has become of its name.
+        return replace(settings, model=f"/proc/self/fd/{fds[0]}") if fds else settings
 
     def _open_backend(self, settings: EngineStart) -> tuple[Backend, Calibration, dict[str, Any]]:
         """The backend, what its steps cost, and what `status` shows of both."""
@@ -106,11 +104,15 @@ class Worker:
             calibration = calibrate_script(scripted, time.monotonic)
             return scripted, calibration, _description(scripted, calibration)
         # Imported here: the scripted backend must run where llama_cpp is not installed.
+        from qwend.engine.llama.weights_reader import WeightsReader
+
+        reader = WeightsReader(settings, lambda fraction: self._say_loading("loading", fraction))
+        # With numpy and all that needs it, while the weights are read.
         from qwend.engine.llama.start import start_llama
 
         started = start_llama(
             settings,
-            lambda fraction: self._say_loading("loading", fraction),
+            reader.weights,
             lambda: self._say_loading("calibrating", 0.0),
             self._told_clock,
         )
@@ -174,7 +176,7 @@ def _open_store(
     if not (settings.kept_dir and settings.fingerprint and settings.disk_bytes):
         return None, None
     # What was computed depends on all of these; another one's files are deleted.
-    build = importlib.metadata.version("llama-cpp-python")
+    build = description.get("llama_cpp_python")
     layout = (settings.kv_type, description.get("flash_attention"), build)
     store = SnapshotStore(
         Path(settings.kept_dir) / "prefixes",

@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from qwend.daemon.engine_process import EngineProcess, describe_exit
+from qwend.daemon.waiting_engine import WaitingEngine
 from qwend.engine import hop
 from qwend.engine.events import Alive, CannotStart, Event, Failed, Finished, Produced, Ready
 from qwend.engine.request import EngineRequest, Kind
@@ -60,13 +61,13 @@ class Running:
 
 @asynccontextmanager
 async def running(
-    script: dict[str, Any] | None = None, inherit: tuple[int, ...] = (), **settings: Any
+    script: dict[str, Any] | None = None, model_fd: int | None = None, **settings: Any
 ) -> AsyncIterator[Running]:
     one = Running()
-    one._process = await EngineProcess.start(
+    one._process = EngineProcess.begin(
+        await WaitingEngine.start(os.environ),
         EngineStart(**{"backend": "scripted", "model": "", "script": script or {}, **settings}),
-        inherit=inherit,
-        environ=os.environ,
+        model_fd,
         on_events=one.hear,
         on_exit=one.exited,
     )
@@ -207,7 +208,7 @@ def test_a_hanging_engine_is_killed_when_it_does_not_stop(monkeypatch: pytest.Mo
     asyncio.run(test())
 
 
-def test_it_inherits_the_model_and_the_hop_and_nothing_else(tmp_path: Path) -> None:
+def test_it_gets_the_model_and_the_hop_and_nothing_else(tmp_path: Path) -> None:
     model, other = tmp_path / "model", tmp_path / "other"
     model.write_text("")
     other.write_text("")
@@ -215,7 +216,7 @@ def test_it_inherits_the_model_and_the_hop_and_nothing_else(tmp_path: Path) -> N
     async def test() -> None:
         with model.open() as given, other.open() as kept:
             os.set_inheritable(kept.fileno(), True)
-            async with running(inherit=(given.fileno(),)) as one:
+            async with running(model_fd=given.fileno()) as one:
                 await one.until(lambda: one.of(Ready))
                 files = [file.path for file in psutil.Process(one.process.pid).open_files()]
                 assert str(model) in files

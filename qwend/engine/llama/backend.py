@@ -11,12 +11,12 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
-import llama_cpp
 import numpy as np
 import numpy.typing as npt
 
 from qwend.engine.backend import DecodeFailed, ModelFacts
 from qwend.engine.batch import Batch
+from qwend.engine.llama.bindings import VERSION, llama_cpp
 from qwend.engine.llama.blob import sealed, unsealed
 from qwend.engine.llama.loading import Loaded, load, most_outputs
 from qwend.engine.llama.sampler import LlamaSampler
@@ -222,6 +222,7 @@ class LlamaBackend:
             ),
             name=self._model_name(),
             description={
+                "llama_cpp_python": VERSION,
                 "build": llama_cpp.llama_print_system_info().decode().strip(" |"),
                 "threads": settings.threads,
                 "pinned": list(self._pool.cpus) if self._pool is not None else [],

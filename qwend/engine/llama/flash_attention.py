@@ -11,9 +11,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import llama_cpp
-
 from qwend.engine.calibration import DepthCost, choose_flash_attention
+from qwend.engine.llama.bindings import llama_cpp
 from qwend.engine.llama.loading import open_context
 from qwend.engine.llama.threadpool import attach_threadpool
 from qwend.engine.settings import EngineStart

@@ -12,9 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import llama_cpp
-
 from qwend.engine.drafting import MOST_DRAFTS
+from qwend.engine.llama.bindings import llama_cpp
 from qwend.engine.llama.memory import areas, release_file, release_zeros
 from qwend.engine.settings import EngineStart
 from qwend.errors import ModelError

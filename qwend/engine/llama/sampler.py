@@ -12,10 +12,10 @@ import ctypes
 import math
 from typing import Any
 
-import llama_cpp
 import numpy as np
 import numpy.typing as npt
 
+from qwend.engine.llama.bindings import llama_cpp
 from qwend.engine.request import SamplingParams
 from qwend.errors import EngineBug, ModelError
 

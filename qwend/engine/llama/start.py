@@ -11,15 +11,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-import llama_cpp
+from typing import Any
 
 from qwend.engine.calibration import Calibration, calibrate
 from qwend.engine.calibration_cache import CalibrationCache, Kept, cache_key, cpu_model
 from qwend.engine.llama.backend import LlamaBackend, backend_over
+from qwend.engine.llama.bindings import VERSION, llama_cpp
 from qwend.engine.llama.flash_attention import measured_flash_attention
 from qwend.engine.llama.loading import open_context
-from qwend.engine.llama.weights import WeightsMemory, load_weights
+from qwend.engine.llama.weights import WeightsMemory
 from qwend.engine.settings import EngineStart
 
 # Settings that change what a step costs.
@@ -47,18 +47,18 @@ class Started:
 
 def start_llama(
     settings: EngineStart,
-    loading: Callable[[float], None],
+    weights: Callable[[], tuple[Any, WeightsMemory]],
     calibrating: Callable[[], None],
     clock: Callable[[], float] = time.monotonic,
 ) -> Started:
-    """loading: told the part that is loaded, 0..1. calibrating: told when that begins.
+    """weights: waits for them; see weights_reader.py. calibrating: told when that begins.
 
     Raises: ModelError.
     """
     key = _key(settings)
     cache = CalibrationCache(Path(settings.kept_dir)) if settings.kept_dir else None
     kept = cache.load(key) if cache else None
-    model, memory = load_weights(settings, loading)
+    model, memory = weights()
     try:
         calibrating()
         flash, certain = _flash_attention(model, settings, kept, clock)
@@ -102,7 +102,7 @@ def _key(settings: EngineStart) -> str:
     return cache_key(
         model=settings.fingerprint,
         build=llama_cpp.llama_print_system_info().decode("utf-8", "replace"),
-        version=llama_cpp.__version__,
+        version=VERSION,
         settings={name: getattr(settings, name) for name in COSTLY},
         cpu=cpu_model(),
         affinity=frozenset(os.sched_getaffinity(0)),

@@ -22,8 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import llama_cpp
-
+from qwend.engine.llama.bindings import llama_cpp
 from qwend.errors import EngineBug
 
 MAX_THREADS = 512  # GGML_MAX_N_THREADS, ggml.h
@@ -107,7 +106,7 @@ class _Libraries:
         folder = Path(llama_cpp.__file__).parent / "lib"
         self.base = ctypes.CDLL(_soname(folder, "libggml-base"))
         self.cpu = ctypes.CDLL(_soname(folder, "libggml-cpu"))
-        self.llama = llama_cpp.llama_cpp._lib
+        self.llama = llama_cpp._lib
         self.base.ggml_threadpool_params_init.argtypes = [ctypes.POINTER(_Params), ctypes.c_int]
         self.base.ggml_threadpool_params_init.restype = None
         self.cpu.ggml_threadpool_new.argtypes = [ctypes.POINTER(_Params)]

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import llama_cpp
 import pytest
 
 from qwend.engine.llama import flash_attention
+from qwend.engine.llama.bindings import llama_cpp
 from qwend.engine.llama.flash_attention import measured_flash_attention
 from qwend.engine.llama.loading import load_model, open_context
 from tests.support.engine import Clock

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import llama_cpp
 import numpy as np
 import pytest
 
 from qwend.engine.llama.backend import LlamaBackend
+from qwend.engine.llama.bindings import llama_cpp
 from qwend.engine.request import SamplingParams
 from qwend.errors import EngineBug, ModelError
 from tests.support.tiny_model import END, VOCAB_SIZE, feed, logits
