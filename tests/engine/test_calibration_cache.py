@@ -29,7 +29,7 @@ FOR: dict[str, Any] = {
 }
 KEY = cache_key(**FOR)
 COST = StepCost({1: 0.018, 3: 0.033, 4: 0.034}, all_sampled={4: 0.043}, cell_s=1.2e-6)
-KEPT = Kept(Calibration(COST, 2, {1: 0.031, 2: 0.018}, 512, 2.1, 1.7e9), "off")
+KEPT = Kept(Calibration(COST, 2, {1: 0.031, 2: 0.018}, 512, 2.1, 1.7e9), "off", (7, 9))
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import pytest
 from qwend.engine.engine import Engine
 from qwend.engine.events import Finished, Gauges, Prefilling, Produced, Started
 from qwend.engine.openings import MOST_OPENINGS, Openings
+from qwend.engine.prefix_cache import MIN_TOKENS
 from qwend.engine.request import EngineRequest, Kind, Priority
 from qwend.engine.scripted import Script
 from tests.support.engine import (
@@ -134,7 +135,7 @@ def test_an_empty_answer_needs_no_step_at_all(trim: bool) -> None:
     before = backend.steps
     said = answer(engine, ask(user("")))
     assert (said.text, said.finished.finish_reason) == ("", "stop")
-    assert (backend.steps == before) == (said.finished.prompt_tokens >= 16)
+    assert (backend.steps == before) == (said.finished.prompt_tokens >= MIN_TOKENS)
 
 
 def test_one_that_ended_without_a_step_is_over_beside_others_too() -> None:

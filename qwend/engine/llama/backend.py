@@ -124,7 +124,7 @@ class LlamaBackend:
 
     def open_sampler(self, params: SamplingParams, prompt: tuple[int, ...]) -> LlamaSampler:
         # Found only when asked for: looking at all 151,936 tokens takes 0.1 s, once.
-        forbidden = self._end_tokens if params.ignore_eos else ()
+        forbidden = self.end_tokens if params.ignore_eos else ()
         return LlamaSampler(self._context, self._facts.vocab_size, params, prompt, forbidden)
 
     def share(self, source: int, target: int, count: int) -> None:
@@ -175,7 +175,8 @@ class LlamaBackend:
         llama_cpp.llama_model_free(self._loaded.model)
 
     @cached_property
-    def _end_tokens(self) -> tuple[int, ...]:
+    def end_tokens(self) -> tuple[int, ...]:
+        """Those that end an answer."""
         return tuple(token for token in range(self._facts.vocab_size) if self.ends_answer(token))
 
     def _filled(self, seq_id: int) -> int:

@@ -68,6 +68,8 @@ def start_llama(
         llama_cpp.llama_model_free(model)
         raise
     backend = backend_over(model, context, chosen)
+    if kept is not None:
+        backend.end_tokens = kept.end_tokens
     calibration = calibrate(
         backend,
         clock,
@@ -78,7 +80,7 @@ def start_llama(
     # With fewer threads than planned it may have had company, and that is not worth keeping.
     whole = calibration.threads == settings.threads
     if cache and certain and whole and not calibration.kept:
-        cache.store(key, Kept(calibration, flash))
+        cache.store(key, Kept(calibration, flash, backend.end_tokens))
     return Started(backend, calibration, flash, memory)
 
 
