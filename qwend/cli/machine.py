@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from qwend.cli.amounts import number, part
+from qwend.cli.amounts import number, part, size
 
 _FLAGS = {
     "under_voltage": "under-voltage",
@@ -69,8 +69,10 @@ def _energy(energy: Mapping[str, object]) -> Iterator[str]:
 
 def _memory(memory: Mapping[str, object]) -> Iterator[str]:
     percent = number(memory, "pressure_percent")
-    if memory.get("short") is True or percent >= 1:
+    if percent >= 1:
         yield f"{percent:.0f} % of the time waiting for memory"
+    if memory.get("short") is True:
+        yield f"idle prefixes limited to {size(memory, 'prefix_limit_bytes')}"
 
 
 def _listed(flags: object) -> list[str]:

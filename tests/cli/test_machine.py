@@ -27,14 +27,19 @@ def test_everything_there_is_stands_on_one_line() -> None:
         "throttling": {"now": ["throttled"], "occurred": ["under_voltage", "throttled"]},
         "power": {"on_battery": True, "percent": 79.6, "saver": True},
         "energy": {"source": "power meter", "joules_per_token": 0.846},
-        "memory": {"pressure_percent": 12.3, "short": True},
+        "memory": {"pressure_percent": 12.3, "prefix_limit_bytes": 50 << 20, "short": True},
     }
     assert shown(**host) == [
         "78 °C (cpu-thermal, throttles at 80 °C), throttled now, under-voltage before, "
         "on battery 80 %, half of the threads to save it, 0.85 J a token, "
-        "12 % of the time waiting for memory"
+        "12 % of the time waiting for memory, idle prefixes limited to 50 MiB"
     ]
     assert ("machine", shown(**host)[0]) in list(lines({"host": host}, False))
+
+
+def test_memory_may_be_short_without_a_measured_pressure() -> None:
+    memory = {"prefix_limit_bytes": 0, "short": True}
+    assert shown(memory=memory) == ["idle prefixes limited to 0 KiB"]
 
 
 @pytest.mark.parametrize(

@@ -104,10 +104,11 @@ def test_an_extra_field_inside_is_refused_by_its_place() -> None:
 
 def test_energy_that_was_not_measured_is_left_out() -> None:
     assert "energy_j" not in Usage(1, 0, 1).to_map()
-    usage = Usage(1, 0, 1, 2.5)
-    done = parse_daemon(Done(1, "stop", usage).to_map())
-    assert isinstance(done, Done)
-    assert done.usage == usage
+    for joules in (0.0, 2.5):
+        usage = Usage(1, 0, 1, joules)
+        done = parse_daemon(Done(1, "stop", usage).to_map())
+        assert isinstance(done, Done)
+        assert done.usage == usage
 
 
 @pytest.mark.parametrize("joules", [-0.5, float("nan"), float("inf"), True, "1"])
