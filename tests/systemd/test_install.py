@@ -55,7 +55,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if reason := machine.why_not():
         pytest.skip(reason)
     place = tmp_path_factory.mktemp("wheels")
-    names = ["msgpack", "click", "sdnotify", "psutil", "rich", "prompt_toolkit", "setuptools"]
+    names = ["msgpack", "click", "psutil", "rich", "prompt_toolkit", "setuptools"]
     # And what llama-cpp-python needs.
     names += ["numpy", "typing-extensions", "diskcache", "jinja2"]
     done = subprocess.run(
