@@ -123,7 +123,7 @@ def test_a_governor_that_saves_power_is_to_be_changed(tmp_path: Path, governor: 
     again = only(check_governor(scene(tmp_path, status=asked)))
     assert again.mend == "sudo systemctl restart qwend-host qwend"
     mine = only(check_governor(scene(tmp_path, socket=Path("/run/user/1000/qwend/qwend.sock"))))
-    assert mine.mend == "sudo qwend host apply --governor performance"
+    assert mine.mend == 'sudo "$(command -v qwend)" host apply --governor performance'
 
 
 @pytest.mark.parametrize(
@@ -197,6 +197,8 @@ def test_threads_and_their_cpus(tmp_path: Path) -> None:
     told = status(host={"cpu": {"threads": 2, "cpus": [2, 3]}})
 
     assert only(check_threads(scene(tmp_path, status=told))).what == "2 threads on CPUs 2, 3"
+    fewer = status(host=told["host"], engine={"threads_now": 1})
+    assert only(check_threads(scene(tmp_path, status=fewer))).what == "1 thread"
     assert not list(check_threads(scene(tmp_path)))
 
 

@@ -145,7 +145,7 @@ def test_weights_that_could_not_be_locked(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("megabytes_s", "level", "said"),
     [
-        (400, Level.OK, "400 MB/s reading /m.gguf"),
+        (400, Level.OK, "400 MB/s reading m.gguf"),
         (90, Level.OK, "90 MB/s: the model is read in 4 s"),
         (10, Level.WARN, "10 MB/s: the model is read in 37 s"),
     ],

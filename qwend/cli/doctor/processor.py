@@ -32,7 +32,10 @@ def check_threads(scene: Scene) -> Iterator[Finding]:
     if not threads:
         return
     cpus = part(part(scene.status, "host"), "cpu").get("cpus")
-    where = f" on CPUs {', '.join(map(str, cpus))}" if isinstance(cpus, list) and cpus else ""
+    # Planned for as many threads as there are CPUs; fewer of them may compute.
+    planned = cpus if isinstance(cpus, list) and len(cpus) == threads else []
+    names = "CPU" if len(planned) == 1 else "CPUs"
+    where = f" on {names} {', '.join(map(str, planned))}" if planned else ""
     quota = cpu_quota(scene.root, str(scene.pid)) if scene.pid else None
     if quota is not None:
         limit = f"; its control group allows {quota:g} CPUs"
@@ -97,7 +100,8 @@ def check_heat(scene: Scene) -> Iterator[Finding]:
 
 def _perform(scene: Scene) -> str:
     if not scene.is_system:
-        return "sudo qwend host apply --governor performance"
+        # sudo looks in places of its own, where a user's program is not.
+        return 'sudo "$(command -v qwend)" host apply --governor performance'
     setting = f'governor = "performance" under [host] in {SYSTEM_CONFIG}\n'
     asked = part(part(scene.status, "host"), "governor").get("wanted")
     return ("" if asked else setting) + "sudo systemctl restart qwend-host qwend"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 
@@ -28,7 +29,7 @@ def check_disk(scene: Scene) -> Iterator[Finding]:
     rate = read.bytes_per_s
     size = number(part(scene.status, "model"), "bytes")
     load_s = size / rate if size else 0.0
-    what = f"{rate / 1e6:,.0f} MB/s reading {read.path}"
+    what = f"{rate / 1e6:,.0f} MB/s reading {os.path.basename(read.path)}"
     if load_s >= 1:
         what = f"{rate / 1e6:,.0f} MB/s: the model is read in {load_s:.0f} s"
     if rate < SLOW_BYTES_S or load_s > LONG_LOAD_S:
