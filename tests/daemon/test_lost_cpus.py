@@ -53,6 +53,7 @@ def test_the_engine_goes_on_with_the_cpus_that_are_left() -> None:
         wait_until(lambda: planned(daemon) == [left], "the plan is the CPU that is left")
         status = answered(daemon)
         assert status["engine"]["threads_now"] == 1
+        assert not status["engine"]["company"]  # it was told, and did not have to find out
         assert not about_cpus(status)
         may_use(daemon, cpus)
         wait_until(lambda: planned(daemon) == before, "the plan is all CPUs again")
