@@ -48,6 +48,14 @@ MASKED = (
     *("sys-fs-fuse-connections.mount", "dev-hugepages.mount"),
     *("proc-sys-fs-binfmt_misc.automount", "getty.target"),
 )
+# Each kind of mount that pid1.sh makes, in namespaces that are gone at once.
+TRIAL = """
+mount -t tmpfs tmpfs /mnt
+mkdir /mnt/upper /mnt/work /mnt/root
+mount -t overlay -o lowerdir=/,upperdir=/mnt/upper,workdir=/mnt/work overlay /mnt/root
+mount -t proc proc /mnt/root/proc
+mount -t sysfs -o ro sysfs /mnt/root/sys
+"""
 _numbers = itertools.count()
 
 
@@ -76,11 +84,15 @@ def why_not() -> str:
         return "this kernel has no overlayfs"
     if not os.access("/sys/fs/cgroup", os.W_OK):
         return "/sys/fs/cgroup cannot be written to"
-    trial = ["unshare", "--mount", "--pid", "--fork", "--net", "--cgroup", "mount"]
-    done = subprocess.run(
-        [*trial, "-t", "tmpfs", "none", "/mnt"], capture_output=True, text=True, check=False
-    )
-    return f"namespaces are refused: {done.stderr.strip()}" if done.returncode else ""
+    command = ["unshare", "--mount", "--pid", "--fork", "--net", "--cgroup", "sh", "-ec", TRIAL]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        return f"namespaces or mounts are refused: {done.stderr.strip()}"
+    try:
+        Groups(new_name(next(_numbers))).remove()
+    except OSError as error:
+        return f"control groups are refused: {error}"
+    return ""
 
 
 class Machine:
