@@ -49,6 +49,7 @@ THIRD_PARTY: dict[str, set[str]] = {
     "click": {"cli", "daemon"},
     "rich": {"cli"},
     "prompt_toolkit": {"cli"},
+    "sdnotify": {"daemon"},
     "psutil": {"daemon", "host", "cli"},
 }
 # What does come with Python and is input or output: whose business it is not.

@@ -1,6 +1,6 @@
 """What systemd is told: readiness, status, signs of life, what to keep. Silent elsewhere.
 
-sd_notify(3). Our own code, for the packages that do it send no descriptors.
+sd_notify(3), by the sdnotify package but for the messages that carry descriptors.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Mapping
+
+import sdnotify
 
 log = logging.getLogger(__name__)
 
@@ -30,15 +32,14 @@ class Notifier:
     def __init__(
         self, environ: Mapping[str, str], clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._address = _address(environ.get("NOTIFY_SOCKET", ""))
         self._clock = clock
-        self._socket = _datagram_socket() if self._address else None
+        self._notifier = _systemd(environ.get("NOTIFY_SOCKET", ""))
         self._shown = ""
         self._shown_at = 0.0
 
     def __bool__(self) -> bool:
         """True if there is somebody to tell."""
-        return self._socket is not None
+        return self._notifier is not None
 
     def ready(self, status: str) -> None:
         self._send("READY=1", self._status(status))
@@ -76,35 +77,53 @@ class Notifier:
         self._send("FDSTOREREMOVE=1", f"FDNAME={name}")
 
     def close(self) -> None:
-        if self._socket is not None:
-            self._socket.close()
+        if self._notifier is not None:
+            self._notifier.socket.close()
 
     def _status(self, status: str) -> str:
         self._shown, self._shown_at = status, self._clock()
         return f"STATUS={status}"
 
     def _send(self, *lines: str, fds: tuple[int, ...] = ()) -> None:
-        if self._socket is None:
+        if self._notifier is None:
             return
         # A reason may be a foreign text: its line breaks must not make messages of their own.
         text = "\n".join(line.replace("\n", " ") for line in lines)
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
         try:
-            self._socket.sendmsg([os.fsencode(text)], rights, 0, self._address)
+            if fds:
+                rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))
+                self._notifier.socket.sendmsg([os.fsencode(text)], [rights])
+            else:
+                # sdnotify writes Latin-1; so each byte of the UTF-8 goes in as a character.
+                self._notifier.notify(os.fsencode(text).decode("latin-1"))
         except OSError as error:
             log.debug("systemd could not be told %r: %s", lines[0], error)
 
 
-def _address(given: str) -> str:
-    """The address to send to; empty for none. "@" stands for an abstract one (unix(7))."""
-    return "\0" + given[1:] if given.startswith("@") else given
+class _Systemd(sdnotify.SystemdNotifier):  # type: ignore[misc]
+    """Connected to the address it is given, "@" standing for an abstract one (unix(7)).
+
+    sdnotify's own __init__ takes the address from os.environ, and waits for ever where nobody
+    reads. Raises: OSError where nobody listens.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.debug = True  # tell what went wrong instead of hiding it
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        timeout = struct.pack("@ll", SEND_TIMEOUT_S, 0)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeout)
+        try:
+            self.socket.connect("\0" + address[1:] if address.startswith("@") else address)
+        except OSError:
+            self.socket.close()
+            raise
 
 
-def _datagram_socket() -> socket.socket:
-    """One of a pair, so that a unit may forbid socket(2) altogether (RestrictAddressFamilies=none
-    does not cover socketpair(2)); each message names its address."""
-    ours, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-    other.close()
-    timeout = struct.pack("@ll", SEND_TIMEOUT_S, 0)
-    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeout)
-    return ours
+def _systemd(address: str) -> _Systemd | None:
+    if not address:
+        return None
+    try:
+        return _Systemd(address)
+    except OSError as error:
+        log.warning("nobody listens on NOTIFY_SOCKET %s: %s", address, error)
+        return None

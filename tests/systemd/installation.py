@@ -19,7 +19,7 @@ PYTHON = Path("/usr/bin/python3")
 # What qwend imports, and what those import; each is looked for where this Python finds it.
 PACKAGES = (
     *("llama_cpp", "numpy", "typing_extensions", "diskcache", "jinja2", "markupsafe"),
-    *("msgpack", "click", "psutil"),
+    *("msgpack", "click", "sdnotify", "psutil"),
     *("rich", "markdown_it", "mdurl", "pygments", "prompt_toolkit", "wcwidth"),
 )
 COMMANDS = {"qwend": "qwend.daemon.main", "qwenctl": "qwend.cli.main"}
