@@ -123,21 +123,6 @@ def test_heat_is_told_and_is_over_again(root: Path) -> None:
         until_status(daemon, lambda s: s["state"] == "ready", "it has cooled")
 
 
-@pytest.mark.llama
-def test_the_real_engine_computes_with_fewer_threads_while_it_is_hot(root: Path) -> None:
-    with daemon_on(root, QWEND_ENGINE_BACKEND="llama", QWEND_ENGINE_THREADS="2") as daemon:
-        ask(daemon)
-        if daemon.status()["engine"]["threads_now"] < 2:
-            pytest.skip("one thread was quicker here from the start")
-        put(root, {f"{ZONE}/temp": "85000\n"})
-        hot = until_status(daemon, lambda s: s["engine"]["threads_now"] == 1, "one thread is left")
-        assert hot["engine"]["company"] is False
-        ask(daemon, "and again")
-        assert daemon.status()["engine"]["threads_now"] == 1
-        put(root, {f"{ZONE}/temp": "40000\n"})
-        until_status(daemon, lambda s: s["engine"]["threads_now"] == 2, "both threads are back")
-
-
 def test_a_client_that_asks_for_energy_is_told_what_its_answer_took(root: Path) -> None:
     put(root, {f"{RAPL}/name": "package-0\n", f"{RAPL}/max_energy_range_uj": "262143328850\n"})
     put(root, {f"{RAPL}/energy_uj": "1000000\n"})

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
+from qwend.engine import hop
 from qwend.engine.company import Company
 from qwend.engine.engine import Engine, EngineSettings
 from qwend.engine.events import Gauges
+from qwend.engine.hop_socket import HopSocket
 from qwend.engine.prefix_cache import PrefixCache
 from qwend.engine.scripted import Script, ScriptedBackend
 from qwend.engine.snapshot_store import SnapshotStore
 from qwend.engine.step_cost import StepCost
+from qwend.engine.worker import Worker
 from tests.support.engine import Clock, answer, ask, engine_over, run
 
 LONG = "the quick brown fox jumps over the lazy dog"
@@ -36,6 +40,20 @@ def test_a_limit_of_threads_holds_from_the_next_step_on_and_is_told() -> None:
     assert engine.step() == []
     engine.limit_threads(0)
     assert backend.threads == 4
+
+
+def test_the_worker_hands_on_what_the_front_asks_for() -> None:
+    backend = ScriptedBackend(Script())
+    cost = StepCost({1: 1e-9})
+    company = Company(cost, {}, threads=4, planned=4)
+    engine = Engine(backend, cost, EngineSettings(), Clock(), company=company)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        worker = Worker(HopSocket(ours))
+        worker._dispatch(engine, hop.limit(2))
+        assert backend.threads == 2
+        worker._dispatch(engine, hop.shrink(12345))
+        assert engine.prefix_cache.limit_bytes == 12345
 
 
 def test_without_a_controller_of_threads_a_limit_is_none() -> None:
