@@ -1,7 +1,7 @@
 """`bench systemd`: as a service beside busy ones, on a machine with a systemd of its own.
 
-The units of this tree run under a real systemd (tests/systemd; as root). In turns, one stream of a
-client in user.slice: alone, and with a process that never stops computing on every core, in a
+The units of this tree run under a real systemd (tests/systemd; as root). In turns, one stream, read
+by a client in user.slice: alone, and with a process that never stops computing on every core, in a
 slice of the usual weight. To be held: 0.9 of the quiet speed, and deliveries of at most 5 ms in 95
 of 100.
 """
@@ -65,6 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shape", default="0.5b", choices=["0.5b", "1.5b", "3b", "7b"])
     parser.add_argument("--quant", default="Q4_0", choices=["Q4_0", "Q4_K_M", "Q8_0"])
     parser.add_argument("--tokens", type=int, default=64, help="decoded in each stream")
+    parser.add_argument("--client-slice", default="user.slice", help="where the client runs")
     parser.add_argument("--turns", type=int, default=5, help="turns that count")
     parser.add_argument("--attempts", type=int, default=15, help="turns at most, disturbed or not")
 
@@ -75,11 +76,11 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     turns: list[Turn] = []
     with _machine(model) as machine:
         machine.systemctl("start", "qwend")
-        _stream(machine, seed=-1, tokens=options.tokens)  # pages in what a first run pages in
+        _stream(machine, options, seed=-1)  # pages in what a first run pages in
         for number in range(max(options.attempts, options.turns)):
             if sum(turn.company <= QUIET_SHARE for turn in turns) == options.turns:
                 break
-            turns.append(_turn(machine, number, options.tokens))
+            turns.append(_turn(machine, options, number))
             _show(number, turns[-1])
         # One after the other, as `delivery_s` pairs them; the first was to warm up.
         streams = [stream for turn in turns for stream in (turn.quiet, turn.beside)]
@@ -112,19 +113,19 @@ def _machine(model: Path) -> Iterator[Machine]:
             yield up
 
 
-def _turn(machine: Machine, number: int, tokens: int) -> Turn:
+def _turn(machine: Machine, options: argparse.Namespace, number: int) -> Turn:
     company = Company(machine.groups.cpu_s)
-    quiet = _stream(machine, seed=2 * number, tokens=tokens)
+    quiet = _stream(machine, options, seed=2 * number)
     with _busy(machine):
-        beside = _stream(machine, seed=2 * number + 1, tokens=tokens)
+        beside = _stream(machine, options, seed=2 * number + 1)
     return Turn(quiet, beside, company.share())
 
 
-def _stream(machine: Machine, *, seed: int, tokens: int) -> StreamTimes:
-    """One answer, read in user.slice by somebody who may use the socket."""
-    command = ["systemd-run", "--quiet", "--pipe", "--wait", "--slice=user.slice"]
+def _stream(machine: Machine, options: argparse.Namespace, *, seed: int) -> StreamTimes:
+    """One answer, read by somebody who may use the socket."""
+    command = ["systemd-run", "--quiet", "--pipe", "--wait", f"--slice={options.client_slice}"]
     command += ["--property=User=member", f"--setenv=PYTHONPATH={SCRIPTS}"]
-    arguments = (str(seed), str(PROMPT_TOKENS), str(tokens))
+    arguments = (str(seed), str(PROMPT_TOKENS), str(options.tokens))
     done = machine.run(*command, PYTHON, "-m", "bench_support.one_stream", *arguments)
     sent_s, arrivals = json.loads(done.stdout)
     return StreamTimes(sent_s, tuple((count, at_s) for count, at_s in arrivals))
@@ -199,7 +200,12 @@ def _report(
     return {
         "scenario": "systemd",
         "machine": this_machine().as_map(),
-        "settings": {"model": model.name, "tokens": options.tokens, "turns": len(counted)},
+        "settings": {
+            "model": model.name,
+            "tokens": options.tokens,
+            "turns": len(counted),
+            "client_slice": options.client_slice,
+        },
         "company_share": Spread.of([turn.company for turn in counted]).as_map(),
         "quiet_tokens_per_s": quiet.as_map(),
         "beside_tokens_per_s": beside.as_map(),
