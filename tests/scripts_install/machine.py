@@ -49,6 +49,7 @@ FAKE_SYSTEMCTL = r"""
 # Behind the stub of the quick start's tests: an installed qwend has its commands.
 FAKE_COMMANDS = """
     if sys.argv[1] == "install" and not sys.argv[-1].endswith(".whl"):
+        (pathlib.Path(sys.argv[-1]) / "build").mkdir()  # as setuptools leaves it
         site = pathlib.Path(sysconfig.get_path("purelib"))
         (site / "qwend" / "daemon").mkdir(parents=True, exist_ok=True)
         for name in ("qwend/__init__.py", "qwend/daemon/__init__.py", "qwend/daemon/main.py"):

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 
-from tests.scripts_install.machine import Machine
+import pytest
+
+from tests.cli.terminal import terminal
+from tests.scripts_install.machine import AS_NOBODY, Machine
 
 MODEL = b"GGUF" + bytes(100)
 
@@ -145,6 +148,23 @@ def test_uninstall_leaves_the_models_and_says_where(machine: Machine) -> None:
     assert mine == {machine.models / "small.gguf"}
     assert not machine.prefix.exists()
     assert "stop qwend.service" in machine.calls
+
+
+@pytest.mark.parametrize(("answer", "stays"), [("y", False), ("", True), ("no", True)])
+def test_at_a_terminal_uninstall_asks_about_the_models(
+    machine: Machine, answer: str, stays: bool
+) -> None:
+    file = machine.home / "small.gguf"
+    file.write_bytes(MODEL)
+    machine.install("--model", str(file))
+    command = [*AS_NOBODY, *machine.clone.command("install"), "--user", "--uninstall"]
+
+    with terminal(command, machine.clone.env) as shown:
+        shown.wait_for("too (small; 0 MB)? [y/N] ")
+        shown.type(f"{answer}\n")
+        assert shown.wait() == 0
+
+    assert (machine.models / "small.gguf").exists() is stays
 
 
 def test_purge_leaves_nothing(machine: Machine) -> None:

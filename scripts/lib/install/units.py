@@ -128,6 +128,8 @@ class Systemd:
 
     def log(self) -> str:
         """The service's last lines, as far as the journal has them."""
+        # What a service says last may still be on its way when systemd tells that it has ended.
+        _output(["journalctl", "--sync"])
         command = [*self._journal, "-u", SERVICE, "-n", "15", "--no-pager", "-o", "cat"]
         lines = _output(command).splitlines()
         return "\n".join(
