@@ -9,46 +9,35 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import shutil
 import signal
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Coroutine
 from contextlib import AsyncExitStack, ExitStack, suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from qwend.config import Config
 from qwend.daemon.broker import Broker
 from qwend.daemon.clients import Clients
-from qwend.daemon.engine_process import EngineProcess
-from qwend.daemon.engine_settings import engine_settings
 from qwend.daemon.fd_store import FdStore, stored
 from qwend.daemon.host_status import host_status
 from qwend.daemon.host_watch import HostWatch
 from qwend.daemon.kept_connection import ConnectionKeeper
 from qwend.daemon.listener import SocketPath, systemd_listener
-from qwend.daemon.memory_plan import lock_refused
-from qwend.daemon.model import HeldModel
-from qwend.daemon.model_holder import ModelHolder
 from qwend.daemon.notify import Notifier
-from qwend.daemon.plan_watch import reasons_now
 from qwend.daemon.reload import Reload, reload
+from qwend.daemon.resident import Resident
 from qwend.daemon.session import Service
 from qwend.daemon.state import Condition, DaemonState
 from qwend.daemon.status import daemon_status, engine_status, model_status
 from qwend.daemon.status_line import status_line
-from qwend.daemon.supervisor import EngineState, Hooks, Supervisor
+from qwend.daemon.supervisor import EngineState, Hooks
 from qwend.daemon.system_prompt import SystemPrompt
 from qwend.daemon.thread_limit import ThreadLimit
 from qwend.daemon.tuning import Tuning, tune
-from qwend.daemon.waiting_engine import WaitingEngine
 from qwend.daemon.watchdog import Watchdog
+from qwend.daemon.world import World
 from qwend.errors import EngineLost, QwendError
-from qwend.host.root import HostRoot
-from qwend.host.thread_plan import ThreadPlan
-from qwend.host.warm_copy import CopyCancelled
-from qwend.paths import Paths
 from qwend.wire.codes import ErrorCode
 
 log = logging.getLogger(__name__)
@@ -60,20 +49,6 @@ STATUS_S = 5.0
 PREFILLING = "pre-filling the system prompt"
 
 
-@dataclass(frozen=True, slots=True)
-class World:
-    """The outside world, as arguments. script: for the scripted backend, by name.
-
-    reread: the configuration as it is now, for a reload; raises QwendError.
-    """
-
-    paths: Paths
-    environ: Mapping[str, str]
-    host: HostRoot
-    script: Mapping[str, Any]
-    reread: Callable[[], Config]
-
-
 class Daemon:
     def __init__(self, config: Config, world: World) -> None:
         self._config = config
@@ -82,13 +57,14 @@ class Daemon:
         self._state = DaemonState()
         self._notifier = Notifier(world.environ)
         loop = asyncio.get_running_loop()
-        self._thread_limit = ThreadLimit()
+        thread_limit = ThreadLimit()
+        self._resident = Resident(config, world, self._state, thread_limit, self._given_up)
         self._host_watch = HostWatch(
             world.host,
             self._state,
-            self._thread_limit,
+            thread_limit,
             time.monotonic,
-            planned=self._planned_threads,
+            planned=lambda: self._resident.planned_threads,
             saver=lambda: self._config.host.on_battery == "saver",
             prefix_bytes=config.cache.prefix_mb << 20,
         )
@@ -97,19 +73,14 @@ class Daemon:
             FdStore(self._notifier, world.environ), stored(world.environ, os.getpid())
         )
         self._service = Service(
-            self._broker, config.limits, self.status, self._welcome, self._keeper.keep
+            self._broker, config.limits, self.status, self._resident.welcome, self._keeper.keep
         )
         self._clients = Clients(self._service, config.limits)
         self._system_prompt = SystemPrompt(self._broker, self._prefilling)
-        self._supervisor: Supervisor | None = None
-        self._model: HeldModel | None = None
-        self._holder: ModelHolder | None = None
         self._tuning: Tuning | None = None
-        self._started_for: ThreadPlan | None = None
         self._was_ready = False
         self._needs_restart: tuple[str, ...] = ()
         self._reload_asked = False
-        self._waiting: WaitingEngine | None = None
         self._stop = asyncio.Event()
         self._cut = asyncio.Event()
 
@@ -133,21 +104,16 @@ class Daemon:
         """Tune, warm, load, calibrate, pre-fill, listen."""
         host_undo = undo.enter_context(ExitStack())
         socket_path = self._claim_socket(host_undo)
-        await self._start_early(undo)
+        await self._resident.start_early(undo)
         tuning = self._tuning = tune(self._config, self._world.host, self._world.paths, host_undo)
         self._state.degraded += tuning.degraded
-        await self._warm_model(host_undo)
+        self._state.move(Condition.WARMING, "reading the model")
+        await self._resident.hold(self._loading, host_undo)
         await self._start_engine(tuning, undo)
         await self._prefill()
         await self._listen(socket_path, undo)
         self._become_ready()
         self._keep_status(undo)
-
-    async def _start_early(self, undo: AsyncExitStack) -> None:
-        """Let the engine import what it needs while the model is checked."""
-        with suppress(OSError):  # the supervisor tries again, and says what is missing
-            self._waiting = await WaitingEngine.start(self._world.environ)
-            undo.push_async_callback(self._waiting.abandon)
 
     async def _unless_stopped(self, start: Coroutine[Any, Any, None]) -> bool:
         """True once the start is through; False if a signal to stop came first."""
@@ -163,9 +129,9 @@ class Daemon:
         return not starting.cancelled()
 
     def status(self) -> dict[str, object]:
-        assert self._supervisor is not None
-        engine = engine_status(self._supervisor, self._broker, self._config.engine.backend)
-        train_context = int(self._supervisor.description.get("train_context", 0))
+        assert self._resident.supervisor is not None
+        engine = engine_status(self._resident.supervisor, self._broker, self._config.engine.backend)
+        train_context = int(self._resident.supervisor.description.get("train_context", 0))
         return daemon_status(
             state=self._state,
             uptime_s=time.monotonic() - self._begin,
@@ -173,7 +139,7 @@ class Daemon:
             connections=len(self._clients),
             broker=self._broker,
             engine=engine,
-            model=model_status(self._model, self._model_name, train_context),
+            model=model_status(self._resident.model, self._resident.name, train_context),
             needs_restart=self._needs_restart,
             host={
                 **host_status(self._tuning, self._world.host, self._config.host),
@@ -185,19 +151,6 @@ class Daemon:
     def _socket_shown(self) -> Path:
         configured = self._config.socket.path
         return Path(configured) if configured else self._world.paths.socket
-
-    @property
-    def _model_name(self) -> str:
-        if self._config.engine.backend == "scripted":
-            return "scripted"
-        return self._model.file.name if self._model else self._config.model.name
-
-    def _welcome(self) -> tuple[str, int]:
-        """Model and context for the greeting: the most tokens that one request can have."""
-        assert self._supervisor is not None
-        facts = self._supervisor.description
-        cells = int(facts.get("context_cells", self._config.model.context))
-        return self._model_name, min(cells, int(facts.get("train_context", cells)))
 
     def _take_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -227,12 +180,12 @@ class Daemon:
         self._notifier.ready(self._status_line())
 
     def _apply(self, found: Reload) -> None:
-        assert self._supervisor is not None
+        assert self._resident.supervisor is not None
         config = self._config = found.in_force
         self._needs_restart = found.pending
         self._broker.reconfigure(config)
         self._service.limits = self._clients.limits = config.limits
-        self._supervisor.hang_after(config.engine.hung_after_s)
+        self._resident.supervisor.hang_after(config.engine.hung_after_s)
         logging.getLogger().setLevel(config.log.level.upper())
         if "chat.system_prompt" in found.applied:
             self._system_prompt.prefill()
@@ -246,7 +199,7 @@ class Daemon:
         watchdog.start()
 
     def _gets_on(self) -> bool:
-        return self._supervisor is None or not self._supervisor.wedged
+        return self._resident.supervisor is None or not self._resident.supervisor.wedged
 
     def _claim_socket(self, undo: ExitStack) -> SocketPath | None:
         """Early, so that a second daemon on the same path ends within a second."""
@@ -258,123 +211,33 @@ class Daemon:
         undo.callback(claimed.close)
         return claimed
 
-    async def _warm_model(self, undo: ExitStack) -> None:
-        if self._config.engine.backend == "scripted":
-            return
-        self._state.move(Condition.WARMING, "reading the model")
-        loop = asyncio.get_running_loop()
-        self._holder = ModelHolder(
-            self._config,
-            self._world.paths.models,
-            self._world.paths.warm_places,
-            self._world.host,
-            progress=lambda done, total: _in_loop(
-                loop, self._loading, "warming", done / max(total, 1)
-            ),
-            degraded=self._state.degraded.append,
-            cancelled=self._gives_up,
-            damaged=lambda: shutil.rmtree(self._kept / "prefixes", ignore_errors=True),
-        )
-        self._model = await self._in_thread(self._holder.hold, undo)
-
-    def _gives_up(self) -> bool:
-        """True once nobody waits for the model any more."""
-        starting = self._supervisor is None
-        return self._stop.is_set() and (starting or not self._broker.journal)
-
-    async def _in_thread(self, hold: Callable[..., HeldModel], *arguments: Any) -> HeldModel:
-        """To its end even if it is given up meanwhile: what it opens is to be undone after it.
-
-        It ends soon then, see `_gives_up`.
-        """
-        holding = asyncio.ensure_future(asyncio.to_thread(hold, *arguments))
-        try:
-            return await asyncio.shield(holding)
-        except asyncio.CancelledError:
-            with suppress(QwendError):
-                await holding
-            raise
-        except CopyCancelled as error:
-            raise asyncio.CancelledError from error
-
-    @property
-    def _kept(self) -> Path:
-        """What the engine keeps over restarts."""
-        return self._world.paths.state / "engine"
-
     async def _start_engine(self, tuning: Tuning, undo: AsyncExitStack) -> None:
-        settings = engine_settings(
-            self._config,
-            self._model,
-            tuning,
-            self._world.script,
-            self._kept,
+        hooks = Hooks(
+            events=self._broker.handle,
+            ready=self._engine_ready,
+            lost=self._engine_lost,
+            failed=self._engine_failed,
+            loading=self._loading,
         )
-        self._supervisor = Supervisor(
-            settings,
-            self._start_process,
-            Hooks(
-                events=self._broker.handle,
-                ready=self._engine_ready,
-                lost=self._engine_lost,
-                failed=self._engine_failed,
-                loading=self._loading,
-            ),
-            time.monotonic,
-            self._config.engine.hung_after_s,
-        )
-        undo.push_async_callback(self._supervisor.stop)
-        await self._supervisor.start()
-        undo.callback(tuning.watch.stop)
-        tuning.watch.start(asyncio.get_running_loop().call_later, self._replan)
+        await self._resident.start(tuning, hooks, undo)
         watching = asyncio.ensure_future(self._host_watch.run(self._prefix_bytes))
         undo.callback(watching.cancel)
 
-    async def _start_process(self, settings: Any, on_events: Any, on_exit: Any) -> EngineProcess:
-        assert self._supervisor is not None
-        if self._holder is not None and self._model is not None and self._supervisor.restarts:
-            self._model = await self._in_thread(
-                self._holder.hold_again, self._model, self._supervisor.reason
-            )
-        assert self._tuning is not None
-        plan = self._started_for = self._tuning.plan
-        waiting, self._waiting = self._waiting, None
-        return EngineProcess.begin(
-            waiting or await WaitingEngine.start(self._world.environ),
-            replace(settings, threads=plan.threads, cpus=plan.cpus),
-            None if self._model is None else self._model.fd,
-            on_events=on_events,
-            on_exit=on_exit,
-        )
-
     def _engine_ready(self, send: Any) -> None:
         self._broker.attach_engine(send)
-        assert self._supervisor is not None
-        assert self._tuning is not None
-        self._replan(self._tuning.plan)
-        self._thread_limit.attach(send)
+        self._resident.attach(send)
         self._host_watch.attach(send)
-        refused = lock_refused(self._config.model.lock, self._supervisor.description)
-        self._state.regard("lock", (refused,) if refused else ())
         if self._was_ready:
             self._system_prompt.prefill()
             self._become_ready()
 
-    def _planned_threads(self) -> int:
-        """Those that would compute without a limit of heat or battery."""
-        if self._started_for is None or self._tuning is None:
-            return 1
-        return min(self._started_for.threads, self._tuning.plan.threads)
+    def _given_up(self) -> bool:
+        """True once nobody waits for the model any more."""
+        starting = self._resident.supervisor is None
+        return self._stop.is_set() and (starting or not self._broker.journal)
 
     def _prefix_bytes(self) -> int:
         return 0 if self._broker.gauges is None else self._broker.gauges.prefix_bytes
-
-    def _replan(self, plan: ThreadPlan) -> None:
-        """The CPUs that may be used are these now; the engine may have been started for others."""
-        started = self._started_for
-        assert started is not None
-        self._thread_limit.set("cpus", plan.threads if plan.threads < started.threads else 0)
-        self._state.regard("cpus", reasons_now(plan, started))
 
     def _engine_lost(self, reason: str) -> None:
         self._broker.engine_lost(f"{reason}; the engine is being started again, send it again")
@@ -415,12 +278,14 @@ class Daemon:
     def _become_ready(self) -> None:
         """Raises: EngineLost if the first engine died while we got ready: that start has failed,
         and whoever waits for it is to hear so now."""
-        assert self._supervisor is not None
-        if self._supervisor.state is not EngineState.READY:
-            raise EngineLost(self._supervisor.reason)
+        assert self._resident.supervisor is not None
+        if self._resident.supervisor.state is not EngineState.READY:
+            raise EngineLost(self._resident.supervisor.reason)
         self._was_ready = True
         self._state.move(Condition.READY, "")
-        log.info("ready: %s on %s", f"{self._model_name}, {self._state.word}", self._socket_shown)
+        log.info(
+            "ready: %s on %s", f"{self._resident.name}, {self._state.word}", self._socket_shown
+        )
         for reason in self._state.degraded:
             log.warning("degraded: %s", reason)
         self._notifier.ready(self._status_line())
@@ -439,7 +304,7 @@ class Daemon:
 
     def _status_line(self) -> str:
         return status_line(
-            self._model_name,
+            self._resident.name,
             self._state,
             self._broker.gauges,
             self._host_watch.temperature_c,
@@ -469,7 +334,3 @@ class Daemon:
         )
         cut.cancel()
         empty.cancel()
-
-
-def _in_loop(loop: asyncio.AbstractEventLoop, call: Any, *arguments: Any) -> None:
-    loop.call_soon_threadsafe(call, *arguments)

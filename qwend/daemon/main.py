@@ -104,8 +104,9 @@ def _serve(
     environ: Mapping[str, str], config_file: Path | None, overrides: Mapping[str, str]
 ) -> None:
     # Imported late: `qwend --help` and a wrong option need none of it.
-    from qwend.daemon.daemon import Daemon, World
+    from qwend.daemon.daemon import Daemon
     from qwend.daemon.log import set_up_logging
+    from qwend.daemon.world import World
 
     paths = paths_for(environ, os.geteuid())
     script: dict[str, Any] = json.loads(environ.get(SCRIPT_VARIABLE, "{}"))

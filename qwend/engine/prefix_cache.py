@@ -29,8 +29,8 @@ from qwend.engine.prefix_tree import common_prefix as common_prefix
 from qwend.engine.request import PUBLIC_UID
 from qwend.engine.snapshot_store import SnapshotStore
 
-# Below this a restore saves less than it costs. It takes 1 ms; eight rows of a prompt 20 to 40 (0.5B
-# on two cores). The default system prompt has 11 tokens, and every conversation begins with it.
+# Below this a restore saves less than it costs. It takes 1 ms, eight rows of a prompt 20 to 40 ms
+# (0.5B on two cores). The default system prompt has 11 tokens, and every conversation begins so.
 MIN_TOKENS = 8
 # An orderly stop may wait this long for the disk: 64 MiB on an SD card that writes 10 MB/s.
 FLUSH_S = 7.0

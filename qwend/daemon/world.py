@@ -1,0 +1,25 @@
+"""The outside world of the daemon, as arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from qwend.config import Config
+from qwend.host.root import HostRoot
+from qwend.paths import Paths
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """script: for the scripted backend, by name.
+
+    reread: the configuration as it is now, for a reload; raises QwendError.
+    """
+
+    paths: Paths
+    environ: Mapping[str, str]
+    host: HostRoot
+    script: Mapping[str, Any]
+    reread: Callable[[], Config]
