@@ -59,8 +59,6 @@ PURE: dict[str, set[str]] = {
     "subprocess": {"wire", "engine", "engine.llama", "engine.worker", "models", "config", "client"},
     "threading": {"wire", "engine", "engine.llama", "engine.worker"},
 }
-# Nothing in the engine runs beside its one thread but this, and only until the model is there.
-WITH_A_REASON = {"qwend.engine.llama.weights_reader": {"threading"}}
 # Started often, or kept running for years: none may pay for the engine's libraries.
 LIGHT = ("cli", "client", "daemon")
 
@@ -141,7 +139,7 @@ def test_a_library_is_imported_only_where_it_belongs(module: str) -> None:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_what_is_pure_does_no_input_or_output(module: str) -> None:
-    for name in foreign(module) - WITH_A_REASON.get(module, set()):
+    for name in foreign(module):
         assert unit_of(module) not in PURE.get(name, set()), name
 
 

@@ -104,7 +104,6 @@ class Daemon:
         """Tune, warm, load, calibrate, pre-fill, listen."""
         host_undo = undo.enter_context(ExitStack())
         socket_path = self._claim_socket(host_undo)
-        await self._resident.start_early(undo)
         tuning = self._tuning = tune(self._config, self._world.host, self._world.paths, host_undo)
         self._state.degraded += tuning.degraded
         self._state.move(Condition.WARMING, "reading the model")

@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+import subprocess
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from qwend.daemon.child_exit import ended
 from qwend.daemon.waiting_engine import WaitingEngine
 from qwend.engine import hop
 from qwend.engine.events import Event
@@ -30,7 +32,7 @@ class EngineProcess:
 
     def __init__(
         self,
-        process: asyncio.subprocess.Process,
+        process: subprocess.Popen[bytes],
         connection: socket.socket,
         on_events: Callable[[list[Event]], None],
         on_exit: Callable[[str], None],
@@ -88,8 +90,7 @@ class EngineProcess:
             await self._watcher
 
     def kill(self) -> None:
-        with suppress(ProcessLookupError):
-            self._process.kill()
+        self._process.kill()
 
     def _readable(self) -> None:
         messages = []
@@ -120,7 +121,7 @@ class EngineProcess:
             self._loop.remove_writer(self._socket)
 
     async def _watch(self) -> None:
-        code = await self._process.wait()
+        code = await ended(self._process)
         self._readable_to_the_end()
         self._loop.remove_writer(self._socket)
         self._outgoing.clear()

@@ -8,7 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -103,28 +103,36 @@ def _overrides(model: str | None, socket_path: str | None) -> dict[str, str]:
 def _serve(
     environ: Mapping[str, str], config_file: Path | None, overrides: Mapping[str, str]
 ) -> None:
-    # Imported late: `qwend --help` and a wrong option need none of it.
-    from qwend.daemon.daemon import Daemon
-    from qwend.daemon.log import set_up_logging
-    from qwend.daemon.world import World
+    from qwend.daemon.waiting_engine import WaitingEngine
 
     paths = paths_for(environ, os.geteuid())
     script: dict[str, Any] = json.loads(environ.get(SCRIPT_VARIABLE, "{}"))
     settings = {key: value for key, value in environ.items() if key != SCRIPT_VARIABLE}
     loaded = load_config(config_file, {**settings, **overrides})
-    set_up_logging(loaded.config.log.level, environ)
-    world = World(
-        paths=paths,
-        environ=environ,
-        host=HostRoot(),
-        script=script,
-        reread=lambda: load_config(config_file, {**settings, **overrides}).config,
-    )
+    with ExitStack() as undo:
+        engine = None
+        with suppress(OSError):  # the supervisor tries again, and says what is missing
+            engine = WaitingEngine.start(environ, loaded.config.engine.backend)
+            undo.callback(engine.abandon)
+        # Imported late: the engine imports meanwhile, and `qwend --help` needs none of it.
+        from qwend.daemon.daemon import Daemon
+        from qwend.daemon.log import set_up_logging
+        from qwend.daemon.world import World
 
-    async def run() -> None:
-        await Daemon(loaded.config, world).run()
+        set_up_logging(loaded.config.log.level, environ)
+        world = World(
+            paths=paths,
+            environ=environ,
+            host=HostRoot(),
+            script=script,
+            reread=lambda: load_config(config_file, {**settings, **overrides}).config,
+            engine=engine,
+        )
 
-    asyncio.run(run())
+        async def run() -> None:
+            await Daemon(loaded.config, world).run()
+
+        asyncio.run(run())
 
 
 if __name__ == "__main__":

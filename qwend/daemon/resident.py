@@ -37,7 +37,7 @@ SCRIPTED = "scripted"
 
 
 class Resident:
-    """`start_early`, `hold`, `start`, in that order; each registers its undo.
+    """`hold`, then `start`; each registers its undo.
 
     given_up: asked now and then whether nobody waits for the model any more.
     """
@@ -55,7 +55,7 @@ class Resident:
         self._state = state
         self._thread_limit = thread_limit
         self._given_up = given_up
-        self._waiting: WaitingEngine | None = None
+        self._waiting = world.engine
         self._holder: ModelHolder | None = None
         self._tuning: Tuning | None = None
         self._started_for: ThreadPlan | None = None
@@ -81,12 +81,6 @@ class Resident:
         facts = self.supervisor.description
         cells = int(facts.get("context_cells", self._config.model.context))
         return self.name, min(cells, int(facts.get("train_context", cells)))
-
-    async def start_early(self, undo: AsyncExitStack) -> None:
-        """Let the engine import what it needs while the model is checked."""
-        with suppress(OSError):  # the supervisor tries again, and says what is missing
-            self._waiting = await WaitingEngine.start(self._world.environ)
-            undo.push_async_callback(self._waiting.abandon)
 
     async def hold(self, loading: Callable[[str, float], None], undo: ExitStack) -> None:
         """Open, check and warm the model. Raises: as `ModelHolder.hold`."""
@@ -149,7 +143,7 @@ class Resident:
         plan = self._started_for = self._tuning.plan
         waiting, self._waiting = self._waiting, None
         return EngineProcess.begin(
-            waiting or await WaitingEngine.start(self._world.environ),
+            waiting or WaitingEngine.start(self._world.environ, self._config.engine.backend),
             replace(settings, threads=plan.threads, cpus=plan.cpus),
             None if self.model is None else self.model.fd,
             on_events=on_events,

@@ -1,18 +1,19 @@
 """An engine process that was started early, and waits for its settings and its model.
 
-Owns the process and our end of the hop until an EngineProcess takes both. The engine's imports take
-as long as checking the model does, so the two happen side by side: that is 0.15 s of a warm start
-on two cores, and seconds on a small board.
+Owns the process and our end of the hop until an EngineProcess takes both. Needs so little that it
+can be started before the rest of the front is imported: what the engine imports (numpy, llama.cpp)
+and what the front imports and checks then take their time side by side. That is 0.3 s of a warm
+start on two cores, and seconds on a small board.
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
+import subprocess
 import sys
 from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 # What systemd says to the front is not for the engine: sd_notify(3), sd_listen_fds(3).
@@ -26,27 +27,33 @@ SYSTEMDS = frozenset(
 
 @dataclass(slots=True)
 class WaitingEngine:
-    """hop: our end of it. Whoever takes the process sets `taken`."""
+    """hop: our end of it, which does not block. Whoever takes the process sets `taken`."""
 
-    process: asyncio.subprocess.Process
+    process: subprocess.Popen[bytes]
     hop: socket.socket
     taken: bool = False
 
     @classmethod
-    async def start(cls, environ: Mapping[str, str]) -> WaitingEngine:
-        """Raises: OSError if there is no memory or no process left."""
+    def start(cls, environ: Mapping[str, str], backend: str) -> WaitingEngine:
+        """backend: whose libraries it imports while it waits.
+
+        Raises: OSError if there is no memory or no process left.
+        """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
         with theirs, ExitStack() as undo:
             undo.callback(ours.close)
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-P",  # what lies in the current directory is not ours to import
-                "-m",
-                "qwend.engine.worker",
-                str(theirs.fileno()),
-                str(os.getpid()),
-                stdin=asyncio.subprocess.DEVNULL,
+            process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-P",  # what lies in the current directory is not ours to import
+                    "-m",
+                    "qwend.engine.worker",
+                    str(theirs.fileno()),
+                    str(os.getpid()),
+                    backend,
+                ],
+                stdin=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),
                 # An abort of llama.cpp otherwise starts gdb where there is one, which can hang.
                 env={**_without(environ, SYSTEMDS), "GGML_NO_BACKTRACE": "1"},
@@ -54,14 +61,13 @@ class WaitingEngine:
             undo.pop_all()
         return cls(process, ours)
 
-    async def abandon(self) -> None:
+    def abandon(self) -> None:
         """End it, unless somebody has taken it."""
         if self.taken:
             return
         self.taken = True
-        with suppress(ProcessLookupError):
-            self.process.kill()
-        await self.process.wait()
+        self.process.kill()
+        self.process.wait()
         self.hop.close()
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import importlib
 import os
 import resource
 import signal
@@ -104,15 +105,11 @@ class Worker:
             calibration = calibrate_script(scripted, time.monotonic)
             return scripted, calibration, _description(scripted, calibration)
         # Imported here: the scripted backend must run where llama_cpp is not installed.
-        from qwend.engine.llama.weights_reader import WeightsReader
-
-        reader = WeightsReader(settings, lambda fraction: self._say_loading("loading", fraction))
-        # With numpy and all that needs it, while the weights are read.
         from qwend.engine.llama.start import start_llama
 
         started = start_llama(
             settings,
-            reader.weights,
+            lambda fraction: self._say_loading("loading", fraction),
             lambda: self._say_loading("calibrating", 0.0),
             self._told_clock,
         )
@@ -230,11 +227,15 @@ def _prepare_process(parent: int) -> None:
 
 
 def main(argv: list[str]) -> int:
-    """argv: the hop's file descriptor and the front's pid."""
-    descriptor, parent = int(argv[0]), int(argv[1])
+    """argv: the hop's file descriptor, the front's pid, and the backend there will be."""
+    descriptor, parent, backend = int(argv[0]), int(argv[1]), argv[2]
     connection = HopSocket(socket.socket(fileno=descriptor))
     try:
         _prepare_process(parent)
+        if backend == "llama":
+            # 0.3 s of imports on two cores, while the front looks at the model.
+            with suppress(ImportError):  # told when the model is to be loaded
+                importlib.import_module("qwend.engine.llama.start")
         Worker(connection).run()
     except FrontGone:
         return 0

@@ -65,7 +65,7 @@ async def running(
 ) -> AsyncIterator[Running]:
     one = Running()
     one._process = EngineProcess.begin(
-        await WaitingEngine.start(os.environ),
+        WaitingEngine.start(os.environ, "scripted"),
         EngineStart(**{"backend": "scripted", "model": "", "script": script or {}, **settings}),
         model_fd,
         on_events=one.hear,

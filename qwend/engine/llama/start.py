@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from qwend.engine.calibration import Calibration, calibrate
 from qwend.engine.calibration_cache import CalibrationCache, Kept, cache_key, cpu_model
@@ -19,7 +18,7 @@ from qwend.engine.llama.backend import LlamaBackend, backend_over
 from qwend.engine.llama.bindings import VERSION, llama_cpp
 from qwend.engine.llama.flash_attention import measured_flash_attention
 from qwend.engine.llama.loading import open_context
-from qwend.engine.llama.weights import WeightsMemory
+from qwend.engine.llama.weights import WeightsMemory, load_weights
 from qwend.engine.settings import EngineStart
 
 # Settings that change what a step costs.
@@ -47,18 +46,18 @@ class Started:
 
 def start_llama(
     settings: EngineStart,
-    weights: Callable[[], tuple[Any, WeightsMemory]],
+    loading: Callable[[float], None],
     calibrating: Callable[[], None],
     clock: Callable[[], float] = time.monotonic,
 ) -> Started:
-    """weights: waits for them; see weights_reader.py. calibrating: told when that begins.
+    """loading: told the part that is loaded, 0..1. calibrating: told when that begins.
 
     Raises: ModelError.
     """
     key = _key(settings)
     cache = CalibrationCache(Path(settings.kept_dir)) if settings.kept_dir else None
     kept = cache.load(key) if cache else None
-    model, memory = weights()
+    model, memory = load_weights(settings, loading)
     try:
         calibrating()
         flash, certain = _flash_attention(model, settings, kept, clock)
