@@ -37,7 +37,7 @@ Kind = TypeVar("Kind")
 STAND_IN = """
 import os, subprocess, sys, signal
 engine = subprocess.Popen(
-    [sys.executable, "-m", "qwend.engine.worker", sys.argv[1], str(os.getpid())],
+    [sys.executable, "-m", "qwend.engine.worker", sys.argv[1], str(os.getpid()), "scripted"],
     pass_fds=[int(sys.argv[1])],
 )
 print(engine.pid, flush=True)
@@ -57,9 +57,9 @@ class Front:
         self.process: subprocess.Popen[str] | None = None
 
     def spawn(self, parent: int | None = None) -> subprocess.Popen[str]:
-        return self.spawn_command(
-            "-m", "qwend.engine.worker", "FD", str(os.getpid() if parent is None else parent)
-        )
+        front = str(os.getpid() if parent is None else parent)
+        backend = self.settings.backend
+        return self.spawn_command("-m", "qwend.engine.worker", "FD", front, backend)
 
     def spawn_command(self, *arguments: str) -> subprocess.Popen[str]:
         descriptor = self._theirs.fileno()
