@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from qwend.cli.amounts import number, part
 from qwend.cli.doctor.finding import Finding, note, ok, warn
-from qwend.cli.doctor.mounts import Mount, is_sd_card, mount_of
 from qwend.cli.doctor.scene import Scene
 from qwend.errors import HostError
 from qwend.host.memory import available_bytes
+from qwend.host.mounts import Mount, mount_of
 from qwend.host.space import MEMORY_RESERVE_BYTES
 from qwend.host.swap import Swap, swaps_in_use
 
@@ -53,7 +54,7 @@ def check_copy(scene: Scene) -> Iterator[Finding]:
         yield ok("model", f"{what}: a copy in memory makes the next start quick")
         return
     place = _copies(scene)
-    mount = mount_of(scene.root, place)
+    mount = _mount_of(scene, place)
     limit = mount.limit_bytes if mount else None
     if limit is not None and limit < size and mount is not None:
         yield warn(
@@ -70,7 +71,7 @@ def check_copy(scene: Scene) -> Iterator[Finding]:
 def check_swap(scene: Scene) -> Iterator[Finding]:
     """Swap on an SD card is slow enough to stop the box, and wears the card out."""
     swaps = swaps_in_use(scene.root)
-    on_card = [swap for swap in swaps if is_sd_card(scene.root, _device(scene, swap))]
+    on_card = [swap for swap in swaps if _is_sd_card(scene, _device(scene, swap))]
     if on_card:
         names = ", ".join(swap.name for swap in on_card)
         yield warn(
@@ -120,10 +121,24 @@ def _more_room(scene: Scene, mount: Mount, size: float) -> str:
     )
 
 
+def _mount_of(scene: Scene, path: str) -> Mount | None:
+    """None where the kernel does not say."""
+    try:
+        return mount_of(scene.root, path)
+    except HostError:
+        return None
+
+
+def _is_sd_card(scene: Scene, device: str) -> bool:
+    """An SD card, and not an eMMC, which has the same name (Documentation/mmc in the kernel)."""
+    found = re.match(r"/dev/(mmcblk\d+)", device)
+    return found is not None and scene.text(f"/sys/block/{found[1]}/device/type") == "SD"
+
+
 def _device(scene: Scene, swap: Swap) -> str:
     if swap.name.startswith("/dev/"):
         return swap.name
-    mount = mount_of(scene.root, swap.name)
+    mount = _mount_of(scene, swap.name)
     return mount.device if mount else ""
 
 
