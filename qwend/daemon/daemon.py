@@ -77,7 +77,6 @@ class Daemon:
         )
         self._clients = Clients(self._service, config.limits)
         self._system_prompt = SystemPrompt(self._broker, self._prefilling)
-        self._tuning: Tuning | None = None
         self._was_ready = False
         self._needs_restart: tuple[str, ...] = ()
         self._reload_asked = False
@@ -104,7 +103,7 @@ class Daemon:
         """Tune, warm, load, calibrate, pre-fill, listen."""
         host_undo = undo.enter_context(ExitStack())
         socket_path = self._claim_socket(host_undo)
-        tuning = self._tuning = tune(self._config, self._world.host, self._world.paths, host_undo)
+        tuning = tune(self._config, self._world.host, self._world.paths, host_undo)
         self._state.degraded += tuning.degraded
         self._state.move(Condition.WARMING, "reading the model")
         await self._resident.hold(self._loading, host_undo)
@@ -141,7 +140,7 @@ class Daemon:
             model=model_status(self._resident.model, self._resident.name, train_context),
             needs_restart=self._needs_restart,
             host={
-                **host_status(self._tuning, self._world.host, self._config.host),
+                **host_status(self._resident.tuning, self._world.host, self._config.host),
                 **self._host_watch.status(),
             },
         )

@@ -8,6 +8,7 @@ there is one, or is computed again.
 from __future__ import annotations
 
 from qwend.host.reading import Reading
+from qwend.host.space import MEMORY_RESERVE_BYTES
 
 # Work that waits for memory a tenth of the time is felt by everyone on the machine. systemd-oomd
 # begins to kill at 60 %.
@@ -16,9 +17,9 @@ CALM_PERCENT = 1.0
 # Where only the machine's own figure is known, some group may thrash below a limit of its own
 # while there is plenty: then it counts only if less than this share is left.
 MACHINE_SHARE = 0.25
-# The system itself needs about this much, as in host/space.py: below it anything can start the OOM
-# killer. Of a machine of 512 MiB a sixteenth is enough.
-RESERVE_BYTES = 64 * 2**20
+# What is left to the system: below it anything can start the OOM killer. Of a machine of 512 MiB a
+# sixteenth is enough.
+RESERVE_BYTES = MEMORY_RESERVE_BYTES
 RESERVE_SHARE = 1 / 16
 # The figure is an average over ten seconds: sooner it does not show what was given up.
 STEP_S = 10.0

@@ -57,7 +57,7 @@ class Resident:
         self._given_up = given_up
         self._waiting = world.engine
         self._holder: ModelHolder | None = None
-        self._tuning: Tuning | None = None
+        self.tuning: Tuning | None = None
         self._started_for: ThreadPlan | None = None
         self.model: HeldModel | None = None
         self.supervisor: Supervisor | None = None
@@ -71,9 +71,9 @@ class Resident:
     @property
     def planned_threads(self) -> int:
         """Those that would compute without a limit of heat or battery."""
-        if self._started_for is None or self._tuning is None:
+        if self._started_for is None or self.tuning is None:
             return 1
-        return min(self._started_for.threads, self._tuning.plan.threads)
+        return min(self._started_for.threads, self.tuning.plan.threads)
 
     def welcome(self) -> tuple[str, int]:
         """Model and context for the greeting: the most tokens that one request can have."""
@@ -105,7 +105,7 @@ class Resident:
 
     async def start(self, tuning: Tuning, hooks: Hooks, undo: AsyncExitStack) -> None:
         """Start the engine and wait until it is ready. Raises: as `Supervisor.start`."""
-        self._tuning = tuning
+        self.tuning = tuning
         settings = engine_settings(self._config, self.model, tuning, self._world.script, self._kept)
         self.supervisor = Supervisor(
             settings,
@@ -122,8 +122,8 @@ class Resident:
     def attach(self, send: Callable[[dict[str, Any]], None]) -> None:
         """An engine is ready: it is told its limits, and what it could not do is noted."""
         assert self.supervisor is not None
-        assert self._tuning is not None
-        self._replan(self._tuning.plan)
+        assert self.tuning is not None
+        self._replan(self.tuning.plan)
         self._thread_limit.attach(send)
         refused = lock_refused(self._config.model.lock, self.supervisor.description)
         self._state.regard("lock", (refused,) if refused else ())
@@ -135,12 +135,12 @@ class Resident:
 
     async def _start_process(self, settings: Any, on_events: Any, on_exit: Any) -> EngineProcess:
         assert self.supervisor is not None
-        assert self._tuning is not None
+        assert self.tuning is not None
         if self._holder is not None and self.model is not None and self.supervisor.restarts:
             self.model = await _in_thread(
                 self._holder.hold_again, self.model, self.supervisor.reason
             )
-        plan = self._started_for = self._tuning.plan
+        plan = self._started_for = self.tuning.plan
         waiting, self._waiting = self._waiting, None
         return EngineProcess.begin(
             waiting or WaitingEngine.start(self._world.environ, self._config.engine.backend),
