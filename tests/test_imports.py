@@ -27,7 +27,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "host": {"errors"},
     "models": {"errors"},
     "engine": {"errors"},
-    "engine.llama": {"errors", "engine"},
+    "engine.startable_threads": set(),
+    "engine.llama": {"errors", "engine", "engine.startable_threads"},
     "engine.snapshot_writer": {"errors", "engine"},
     "engine.hop_socket": {"errors", "engine"},
     "engine.worker": {
@@ -79,8 +80,8 @@ def unit_of(module: str) -> str:
     inner = module.removeprefix("qwend").removeprefix(".")
     if not inner:
         return "version"
-    for unit in ("engine.llama", "engine.snapshot_writer", "engine.hop_socket", "engine.worker"):
-        if inner == unit or inner.startswith(unit + "."):
+    for unit in MAY_IMPORT:
+        if "." in unit and (inner == unit or inner.startswith(unit + ".")):
             return unit
     return inner.split(".")[0]
 

@@ -81,7 +81,8 @@ class HostWatch:
         while True:
             try:
                 reading = await asyncio.to_thread(read_machine, self._host)
-            except OSError as error:  # a sensor that went away in the middle of a listing
+            # A sensor that went away in the middle of a listing; no thread left to look with.
+            except (OSError, RuntimeError) as error:
                 log.debug("no look at the machine: %s", error)
             else:
                 self.consider(reading, prefix_bytes())

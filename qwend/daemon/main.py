@@ -16,7 +16,7 @@ import click
 
 from qwend import __version__
 from qwend.config import load_config
-from qwend.errors import QwendError
+from qwend.errors import HostError, QwendError
 from qwend.host.root import HostRoot
 from qwend.paths import paths_for
 
@@ -132,7 +132,13 @@ def _serve(
         async def run() -> None:
             await Daemon(loaded.config, world).run()
 
-        asyncio.run(run())
+        try:
+            asyncio.run(run())
+        except RuntimeError as error:
+            if "new thread" not in str(error):  # as threading.Thread.start says it
+                raise
+            cause = f"{error}; raise TasksMax= of the unit, or `ulimit -u`"
+            raise HostError("qwend", "starting the threads of", cause) from error
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from qwend.config import Config
@@ -43,6 +43,20 @@ def reasons_now(plan: ThreadPlan, started: ThreadPlan) -> tuple[str, ...]:
     return (
         *plan.reasons,
         f"the engine was started for CPUs {before} and would be quicker on {now}: restart qwend",
+    )
+
+
+def threads_refused(description: Mapping[str, Any], started: ThreadPlan) -> tuple[str, ...]:
+    """Why fewer threads compute than the engine was started for, if the system refused some.
+
+    description: what the engine says of itself; the scripted one has no threads.
+    """
+    threads = int(description.get("threads", 0))
+    if not 0 < threads < started.threads:
+        return ()
+    return (
+        f"{threads} of {started.threads} threads could be started, for a limit on processes is "
+        "reached: raise TasksMax= of the unit, or `ulimit -u`, and restart qwend",
     )
 
 

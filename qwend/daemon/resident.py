@@ -22,7 +22,7 @@ from qwend.daemon.engine_settings import engine_settings
 from qwend.daemon.memory_plan import lock_refused
 from qwend.daemon.model import HeldModel
 from qwend.daemon.model_holder import ModelHolder
-from qwend.daemon.plan_watch import reasons_now
+from qwend.daemon.plan_watch import reasons_now, threads_refused
 from qwend.daemon.state import DaemonState
 from qwend.daemon.supervisor import Hooks, Supervisor
 from qwend.daemon.thread_limit import ThreadLimit
@@ -127,6 +127,9 @@ class Resident:
         self._thread_limit.attach(send)
         refused = lock_refused(self._config.model.lock, self.supervisor.description)
         self._state.regard("lock", (refused,) if refused else ())
+        assert self._started_for is not None
+        short = threads_refused(self.supervisor.description, self._started_for)
+        self._state.regard("threads", short)
 
     @property
     def _kept(self) -> Path:

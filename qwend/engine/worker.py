@@ -74,7 +74,7 @@ class Worker:
                 EngineSettings(settings.itl_budget_s, settings.prefix_bytes),
                 time.monotonic,
                 prefix_cache=prefix_cache,
-                company=_company(calibration, settings),
+                company=_company(calibration, settings.backend, description),
                 open_drafter=PromptLookup if settings.speculation else None,
             )
             self._serve(engine, description)
@@ -183,17 +183,21 @@ def _open_store(
     if store.reason is not None:
         print(f"qwend engine: no prefixes are kept on disk: {store.reason}", file=sys.stderr)
         return store, None
-    return store, SnapshotWriter(store.files)
+    try:
+        return store, SnapshotWriter(store.files)
+    except RuntimeError as error:  # can't start new thread: each file then costs a step its time
+        print(f"qwend engine: prefixes are written between steps: {error}", file=sys.stderr)
+        return store, None
 
 
-def _company(calibration: Calibration, settings: EngineStart) -> Company | None:
-    if settings.backend == "scripted":
+def _company(calibration: Calibration, backend: str, description: dict[str, Any]) -> Company | None:
+    if backend == "scripted":
         return None
     return Company(
         calibration.cost,
         calibration.by_threads,
         threads=calibration.threads,
-        planned=settings.threads,
+        planned=description["threads"],
     )
 
 

@@ -20,6 +20,7 @@ from qwend.engine.llama.flash_attention import measured_flash_attention
 from qwend.engine.llama.loading import open_context
 from qwend.engine.llama.weights import WeightsMemory, load_weights
 from qwend.engine.settings import EngineStart
+from qwend.engine.startable_threads import startable_threads
 
 # Settings that change what a step costs.
 COSTLY = (
@@ -54,6 +55,7 @@ def start_llama(
 
     Raises: ModelError.
     """
+    settings = _with_startable_threads(settings)
     key = _key(settings)
     cache = CalibrationCache(Path(settings.kept_dir)) if settings.kept_dir else None
     kept = cache.load(key) if cache else None
@@ -81,6 +83,14 @@ def start_llama(
     if cache and certain and whole and not calibration.kept:
         cache.store(key, Kept(calibration, flash, backend.end_tokens))
     return Started(backend, calibration, flash, memory)
+
+
+def _with_startable_threads(settings: EngineStart) -> EngineStart:
+    """The same, with no more threads than a limit on processes leaves us."""
+    threads = startable_threads(settings.threads)
+    if threads == settings.threads:
+        return settings
+    return replace(settings, threads=threads, cpus=settings.cpus[:threads])
 
 
 def _flash_attention(

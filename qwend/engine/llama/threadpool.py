@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from qwend.engine.llama.bindings import llama_cpp
+from qwend.engine.startable_threads import startable_threads
 from qwend.errors import EngineBug
 
 MAX_THREADS = 512  # GGML_MAX_N_THREADS, ggml.h
@@ -65,6 +66,8 @@ class ThreadPool:
         allowed = allowed_cpus()
         usable = tuple(cpu for cpu in self.cpus if allowed is None or cpu in allowed)
         pool = self._pools.get((threads, usable))
+        if pool is None and self._pools and startable_threads(threads) < threads:
+            return  # the pool in use serves as well, and llama.cpp would end the process
         if pool is None:
             pool = self._pools[threads, usable] = self._make(threads, usable)
         attached = ctypes.c_void_p(pool)
