@@ -33,6 +33,8 @@ DIGEST_BYTES = 32
 HEADER_LIMIT = 1024
 # The longest context of any Qwen is 1,010,000 tokens (Qwen2.5-1M).
 TOKENS_LIMIT = 1 << 20
+# uids of Linux, and PUBLIC_UID.
+UIDS = range(-1, 2**32 - 1)
 # Hashed and written at a time, so that the GIL is free in between and the hash reads what is
 # still in the CPU's cache.
 PIECE_BYTES = 1 << 20
@@ -159,6 +161,8 @@ def _unpack_header(body: bytes) -> Header:
     header = Header(fingerprint=fingerprint, **found)
     if not 0 <= header.token_count <= TOKENS_LIMIT or header.blob_bytes < 0:
         raise SnapshotError("a length in its header is out of range")
+    if header.uid not in UIDS:
+        raise SnapshotError(f"its header says uid {header.uid}, which is none")
     return header
 
 

@@ -30,7 +30,7 @@ check_steps() {
     step "ruff check" "$venv/bin/ruff" check .
     step mypy "$venv/bin/mypy"
     if command -v shellcheck >/dev/null; then
-        step shellcheck shellcheck -x scripts/install scripts/quickstart scripts/test scripts/check .ci/run
+        step shellcheck shellcheck -x scripts/fuzz scripts/install scripts/quickstart scripts/test scripts/check .ci/run
     fi
 }
 

@@ -7,10 +7,12 @@ import resource
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from qwend.engine.snapshot import Snapshot, encode
 from qwend.engine.snapshot_store import FILES_LIMIT, SnapshotStore
 
 TOKENS = tuple(range(40))
@@ -187,6 +189,19 @@ def test_a_changed_owner_is_noticed_at_the_scan(tmp_path: Path) -> None:
     assert ours.read(mine) is None
     assert store_at(tmp_path / "a").entries() == []
     assert names(tmp_path / "a") == set()
+
+
+def test_a_file_of_a_uid_that_cannot_be_is_removed_and_the_others_are_found(tmp_path: Path) -> None:
+    """Found by scripts/fuzz: no name could be made of it, and the engine ended at its start."""
+    store = store_at(tmp_path)
+    good = store.write(1000, TOKENS, BLOB)
+    assert good is not None
+    header = replace(good.header, uid=2**64 - 1)
+    bad = tmp_path / f"{'0' * 32}.snapshot"
+    bad.write_bytes(b"".join(encode(Snapshot(header, TOKENS, BLOB))))
+    store.close()
+    assert [info.name for info in store_at(tmp_path).entries()] == [good.name]
+    assert not bad.exists()
 
 
 @pytest.mark.parametrize("length", [0, 1, 100, 300])
