@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
+import logging
 import os
 import sys
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from typing import Any
 
 import click
 
-from qwend import __version__
+from qwend import __version__, failpoint
 from qwend.config import load_config
 from qwend.errors import HostError, QwendError
 from qwend.host.root import HostRoot
@@ -36,6 +37,7 @@ def main() -> None:
 @click.option("--socket", "socket_path", metavar="PATH", help="Socket to listen on.")
 def serve(config_file: Path | None, model: str | None, socket_path: str | None) -> None:
     """Run the daemon in the foreground until SIGTERM or Ctrl-C."""
+    _open_standard_streams()
     try:
         _serve(dict(os.environ), config_file, _overrides(model, socket_path))
     except QwendError as error:
@@ -59,6 +61,7 @@ def host_apply(config_file: Path | None, governor: str, energy_preference: str) 
 
     environ = dict(os.environ)
     try:
+        failpoint.set_points(environ)
         wish = host_command.wish_of(environ, config_file, governor, energy_preference)
     except QwendError as error:
         click.echo(f"qwend host: {error}", err=True)
@@ -78,6 +81,14 @@ def host_restore() -> None:
 
 def _warn(text: str) -> None:
     click.echo(f"qwend host: {text}", err=True)
+
+
+def _open_standard_streams() -> None:
+    """A standard stream that is closed would be the number of the next socket, and what llama.cpp
+    writes to standard error would go into it."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) < 3:
+        os.set_inheritable(fd, True)
+    os.close(fd)
 
 
 def _tell_systemd(error: QwendError) -> None:
@@ -105,6 +116,7 @@ def _serve(
 ) -> None:
     from qwend.daemon.waiting_engine import WaitingEngine
 
+    points = failpoint.set_points(environ)
     paths = paths_for(environ, os.geteuid())
     script: dict[str, Any] = json.loads(environ.get(SCRIPT_VARIABLE, "{}"))
     settings = {key: value for key, value in environ.items() if key != SCRIPT_VARIABLE}
@@ -120,6 +132,8 @@ def _serve(
         from qwend.daemon.world import World
 
         set_up_logging(loaded.config.log.level, environ)
+        for reason in points:
+            logging.getLogger(__name__).warning("%s", reason)
         world = World(
             paths=paths,
             environ=environ,

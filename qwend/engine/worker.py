@@ -21,10 +21,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from qwend import failpoint
 from qwend.engine import hop
 from qwend.engine.backend import Backend
 from qwend.engine.calibration import Calibration, calibrate_script
 from qwend.engine.company import Company
+from qwend.engine.complaint import complain
 from qwend.engine.drafting import PromptLookup
 from qwend.engine.engine import Engine, EngineSettings
 from qwend.engine.events import Alive, CannotStart, Loading, Ready
@@ -59,6 +61,7 @@ class Worker:
     def run(self) -> None:
         settings = self._first_message()
         self._say_loading("loading", 0.0)
+        failpoint.reach("engine.load")
         backend, calibration, description = self._open_backend(settings)
         store, writer = _open_store(settings, description)
         try:
@@ -181,12 +184,12 @@ def _open_store(
         hashlib.sha256(repr((settings.fingerprint, *layout)).encode()).digest(),
     )
     if store.reason is not None:
-        print(f"qwend engine: no prefixes are kept on disk: {store.reason}", file=sys.stderr)
+        complain(f"qwend engine: no prefixes are kept on disk: {store.reason}")
         return store, None
     try:
         return store, SnapshotWriter(store.files)
     except RuntimeError as error:  # can't start new thread: each file then costs a step its time
-        print(f"qwend engine: prefixes are written between steps: {error}", file=sys.stderr)
+        complain(f"qwend engine: prefixes are written between steps: {error}")
         return store, None
 
 
@@ -235,6 +238,7 @@ def main(argv: list[str]) -> int:
     descriptor, parent, backend = int(argv[0]), int(argv[1]), argv[2]
     connection = HopSocket(socket.socket(fileno=descriptor))
     try:
+        failpoint.set_points(os.environ)
         _prepare_process(parent)
         if backend == "llama":
             # 0.3 s of imports on two cores, while the front looks at the model.
@@ -247,7 +251,7 @@ def main(argv: list[str]) -> int:
         with suppress(FrontGone, OSError):
             connection.send(hop.events([CannotStart(error.code, str(error))]))
             connection.drain()
-        print(f"qwend engine: {error}", file=sys.stderr)
+        complain(f"qwend engine: {error}")
         return 1
     return 0
 

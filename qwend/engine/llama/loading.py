@@ -7,12 +7,13 @@ llama.cpp ends the process on many kinds of broken file.
 from __future__ import annotations
 
 import ctypes
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from qwend.engine.complaint import complain
 from qwend.engine.drafting import MOST_DRAFTS
+from qwend.engine.llama.abort import say_why_it_aborts
 from qwend.engine.llama.bindings import llama_cpp
 from qwend.engine.llama.memory import areas, release_file, release_zeros
 from qwend.engine.settings import EngineStart
@@ -56,7 +57,7 @@ class NativeLog:
         line = text.decode("utf-8", "replace")
         if self._level == _ERROR:
             self._errors = [*self._errors[-3:], line.strip()]
-            sys.stderr.write(line)
+            complain(line.rstrip("\n"))
 
     @property
     def last_errors(self) -> str:
@@ -87,6 +88,7 @@ def load(settings: EngineStart, progress: Callable[[float], None]) -> Loaded:
 def load_model(settings: EngineStart, progress: Callable[[float], None]) -> Any:
     """The model without a context; who calls this frees it. Raises: ModelError, as `load`."""
     log = NativeLog()
+    say_why_it_aborts()
     llama_cpp.llama_backend_init()
     params = llama_cpp.llama_model_default_params()
     params.n_gpu_layers = settings.gpu_layers
