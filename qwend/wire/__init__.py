@@ -26,6 +26,13 @@ from qwend.wire.requests import (
     Status,
     Tokenize,
 )
+from qwend.wire.sessions import (
+    SessionFacts,
+    SessionMessage,
+    Sessions,
+    SessionsReply,
+    is_session_name,
+)
 from qwend.wire.states import Message, Side, State
 from qwend.wire.usage import Timings, Usage
 
@@ -60,6 +67,10 @@ __all__ = [
     "Prompt",
     "ProtocolFailure",
     "Role",
+    "SessionFacts",
+    "SessionMessage",
+    "Sessions",
+    "SessionsReply",
     "Side",
     "Stage",
     "State",
@@ -70,6 +81,7 @@ __all__ = [
     "Tokenize",
     "Usage",
     "Welcome",
+    "is_session_name",
     "parse_client",
     "parse_daemon",
 ]

@@ -45,6 +45,10 @@ class ErrorCode(StrEnum):
     ENGINE_LOST = "engine_lost", False, "Send the request again."
     SLOW_CONSUMER = "slow_consumer", False, "Read faster, or give credit as you read."
     DEADLINE_EXCEEDED = "deadline_exceeded", False, "Allow more time, or ask for fewer tokens."
+    UNKNOWN_SESSION = "unknown_session", False, "Choose one of those that sessions lists."
+    SESSION_EXISTS = "session_exists", False, "Choose another name, or delete that session first."
+    NO_SPACE = "no_space", False, "Delete sessions, or free space on the disk; then send it again."
+    STORAGE_ERROR = "storage_error", False, "The operator must look at the disk; see the log."
     MODEL_ERROR = "model_error", False, "The operator must change the model; see qwenctl status."
     INTERNAL = "internal", False, "Report it: a fault of the daemon, not of the request."
 

@@ -70,3 +70,16 @@ NAME_CHARS: Final = 256
 """Names that people read: `client`, `server`, `model`, one capability."""
 
 CAPABILITIES: Final = 64
+
+# --- sessions ---------------------------------------------------------------------------------
+
+SESSION_NAME_CHARS: Final = 64
+
+SESSION_BYTES: Final = FRAME_BYTES - 64 * 1024
+"""Text of one session: more than the context of a small model holds, and any one message of it
+goes into a frame."""
+
+SESSION_PAGE_ENTRIES: Final = 2_000
+SESSION_PAGE_BYTES: Final = 512 * 1024
+"""What one answer about sessions has at most, unless a single message is longer. An entry takes
+150 bytes and less than eight strings besides its text."""

@@ -17,8 +17,20 @@ from qwend.wire.fields import Fields
 from qwend.wire.notices import Error, GoAway, Pong, StatusReply
 from qwend.wire.replies import Accepted, Done, Progress, Token, Welcome
 from qwend.wire.requests import CLIENT_MESSAGES, Cancel, ClientMessage, Credit
+from qwend.wire.sessions import SessionsReply
 
-DaemonMessage = Welcome | Accepted | Progress | Token | Done | Error | StatusReply | Pong | GoAway
+DaemonMessage = (
+    Welcome
+    | Accepted
+    | Progress
+    | Token
+    | Done
+    | Error
+    | SessionsReply
+    | StatusReply
+    | Pong
+    | GoAway
+)
 DAEMON_MESSAGES: tuple[type[DaemonMessage], ...] = get_args(DaemonMessage)
 
 _BY_CLIENT_OP: Mapping[str, type[ClientMessage]] = {each.op: each for each in CLIENT_MESSAGES}

@@ -21,6 +21,7 @@ from qwend.wire.prompt import (
     read_messages,
     read_prompt,
 )
+from qwend.wire.sessions import Sessions, read_session, session_field
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +63,20 @@ class Chat:
     """Whether the model is to reason before it answers; None leaves it to the daemon."""
     priority: Priority | None = None
     """Background makes room for others; None is interactive, but for most of `prefill`."""
+    session: str | None = None
+    """The conversation that the messages go on with, and that this turn becomes a part of."""
 
     def to_map(self) -> dict[str, object]:
         fields: dict[str, object] = {"op": self.op, "id": self.id}
         fields["messages"] = messages_field(self.messages)
         if self.thinking is not None:
             fields["thinking"] = self.thinking
-        return {**fields, **priority_field(self.priority), **self.generation.to_fields()}
+        return {
+            **fields,
+            **session_field(self.session),
+            **priority_field(self.priority),
+            **self.generation.to_fields(),
+        }
 
     @classmethod
     def read(cls, source: Fields) -> Chat:
@@ -78,6 +86,7 @@ class Chat:
             read_generation(source),
             read_thinking(source),
             read_priority(source),
+            read_session(source),
         )
 
 
@@ -115,6 +124,8 @@ class Prefill:
     """That of the chat which follows: it decides how the answer is opened."""
     priority: Priority | None = None
     """None: interactive if `partial`, for a person is typing, else background."""
+    session: str | None = None
+    """Put this conversation in front of `messages`; it stays as it is."""
 
     def to_map(self) -> dict[str, object]:
         fields: dict[str, object] = {"op": self.op, "id": self.id}
@@ -126,7 +137,7 @@ class Prefill:
             fields["partial"] = True
         if self.thinking is not None:
             fields["thinking"] = self.thinking
-        return {**fields, **priority_field(self.priority)}
+        return {**fields, **session_field(self.session), **priority_field(self.priority)}
 
     @classmethod
     def read(cls, source: Fields) -> Prefill:
@@ -136,12 +147,17 @@ class Prefill:
         partial = source.boolean("partial") if source.has("partial") else False
         thinking = read_thinking(source)
         priority = read_priority(source)
+        session = read_session(source)
         if source.has("messages"):
-            return cls(request_id, read_messages(source), None, partial, thinking, priority)
+            return cls(
+                request_id, read_messages(source), None, partial, thinking, priority, session
+            )
         if partial:
             raise source.fault("invalid_message", "prefill.partial needs 'messages'")
         if thinking is not None:
             raise source.fault("invalid_message", "prefill.thinking needs 'messages'")
+        if session is not None:
+            raise source.fault("invalid_message", "prefill.session needs 'messages'")
         return cls(request_id, prompt=read_prompt(source), priority=priority)
 
 
@@ -219,7 +235,9 @@ class Ping:
         return cls(read_nonce(source))
 
 
-ClientMessage = Hello | Chat | Complete | Prefill | Tokenize | Cancel | Credit | Status | Ping
+ClientMessage = (
+    Hello | Chat | Complete | Prefill | Tokenize | Sessions | Cancel | Credit | Status | Ping
+)
 CLIENT_MESSAGES: tuple[type[ClientMessage], ...] = get_args(ClientMessage)
 
 

@@ -46,8 +46,8 @@ def table(heading: str) -> list[list[str]]:
 
 def heading_of(vector: Vector) -> str:
     op = vector.fields["op"]
-    if op == "status":
-        return "`status` of the client" if vector.from_client else "`status` of the daemon"
+    if op in ("status", "sessions"):
+        return f"`{op}` of the {'client' if vector.from_client else 'daemon'}"
     return f"`{op}`"
 
 

@@ -24,6 +24,10 @@ from qwend.wire import (
     Pong,
     Prefill,
     Progress,
+    SessionFacts,
+    SessionMessage,
+    Sessions,
+    SessionsReply,
     Status,
     StatusReply,
     Timings,
@@ -60,6 +64,17 @@ def maybe(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     return st.none() | strategy
 
 
+session_names = st.text(
+    st.sampled_from("ABCXYZabcxyz0189._-"), min_size=1, max_size=limits.SESSION_NAME_CHARS
+).filter(lambda name: name not in (".", ".."))
+session_facts = st.builds(SessionFacts, session_names, counts, counts, ids, seconds, seconds)
+session_messages = st.builds(
+    SessionMessage,
+    st.sampled_from(["system", "user", "assistant"]),
+    texts,
+    seconds,
+    maybe(names),
+)
 generations = st.builds(
     Generation,
     max_tokens=maybe(st.integers(1, limits.COUNT_MAX)),
@@ -78,7 +93,15 @@ generations = st.builds(
 )
 client_messages: st.SearchStrategy[ClientMessage] = st.one_of(
     st.builds(Hello, client=maybe(names), capabilities=capabilities),
-    st.builds(Chat, ids, conversations, generations, maybe(st.booleans()), priorities),
+    st.builds(
+        Chat,
+        ids,
+        conversations,
+        generations,
+        maybe(st.booleans()),
+        priorities,
+        maybe(session_names),
+    ),
     st.builds(Complete, ids, prompts, generations, priorities),
     st.builds(
         Prefill,
@@ -87,9 +110,14 @@ client_messages: st.SearchStrategy[ClientMessage] = st.one_of(
         partial=st.booleans(),
         thinking=maybe(st.booleans()),
         priority=priorities,
+        session=maybe(session_names),
     ),
     st.builds(Prefill, ids, prompt=prompts, priority=priorities),
     st.builds(Tokenize, ids, texts, st.booleans()),
+    st.builds(Sessions, ids, st.just("list"), skip=counts),
+    st.builds(Sessions, ids, st.just("show"), session_names, skip=counts),
+    st.builds(Sessions, ids, st.just("rename"), session_names, session_names),
+    st.builds(Sessions, ids, st.just("delete"), session_names),
     st.builds(Cancel, ids),
     st.builds(Credit, ids, st.integers(1, limits.COUNT_MAX)),
     st.builds(Status),
@@ -117,6 +145,13 @@ daemon_messages: st.SearchStrategy[DaemonMessage] = st.one_of(
         maybe(token_ids),
     ),
     st.builds(Error, names, texts, maybe(ids), maybe(seconds)),
+    st.builds(
+        SessionsReply,
+        ids,
+        st.lists(session_facts, max_size=3).map(tuple),
+        st.booleans(),
+        maybe(st.lists(session_messages, max_size=3).map(tuple)),
+    ),
     st.builds(StatusReply, st.dictionaries(texts, texts | counts | seconds, max_size=4)),
     st.builds(Pong, maybe(ids)),
     st.builds(GoAway, names, texts),
