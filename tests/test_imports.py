@@ -21,18 +21,20 @@ ROOT = Path(qwend.__file__).parent
 MAY_IMPORT: dict[str, set[str]] = {
     "version": set(),  # qwend/__init__.py
     "errors": set(),
+    "failpoint": {"errors"},
     "paths": {"errors"},
     "config": {"errors", "paths"},
     "wire": {"errors"},
-    "host": {"errors"},
+    "host": {"errors", "failpoint"},
     "models": {"errors"},
-    "engine": {"errors"},
+    "engine": {"errors", "failpoint"},
     "engine.startable_threads": set(),
     "engine.llama": {"errors", "engine", "engine.startable_threads"},
     "engine.snapshot_writer": {"errors", "engine"},
-    "engine.hop_socket": {"errors", "engine"},
+    "engine.hop_socket": {"errors", "failpoint", "engine"},
     "engine.worker": {
         "errors",
+        "failpoint",
         "engine",
         "engine.llama",
         "engine.snapshot_writer",
@@ -40,7 +42,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "client": {"version", "errors", "paths", "wire"},
     "cli": {"version", "errors", "paths", "config", "wire", "host", "models", "client"},
-    "daemon": {"version", "errors", "paths", "config", "wire", "host", "models", "engine"},
+    "daemon": {
+        "version",
+        "errors",
+        "failpoint",
+        "paths",
+        "config",
+        "wire",
+        "host",
+        "models",
+        "engine",
+    },
 }
 # What does not come with Python: who may use it.
 THIRD_PARTY: dict[str, set[str]] = {

@@ -16,6 +16,7 @@ from contextlib import AsyncExitStack, ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
+from qwend import failpoint
 from qwend.config import Config
 from qwend.daemon.broker import Broker
 from qwend.daemon.clients import Clients
@@ -104,7 +105,7 @@ class Daemon:
         host_undo = undo.enter_context(ExitStack())
         socket_path = self._claim_socket(host_undo)
         tuning = tune(self._config, self._world.host, self._world.paths, host_undo)
-        self._state.degraded += tuning.degraded
+        self._state.degraded += [*tuning.degraded, *failpoint.in_force()]
         self._state.move(Condition.WARMING, "reading the model")
         await self._resident.hold(self._loading, host_undo)
         await self._start_engine(tuning, undo)

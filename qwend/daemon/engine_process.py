@@ -15,6 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from qwend import failpoint
 from qwend.daemon.child_exit import ended
 from qwend.daemon.waiting_engine import WaitingEngine
 from qwend.engine import hop
@@ -95,6 +96,7 @@ class EngineProcess:
     def _readable(self) -> None:
         messages = []
         try:
+            failpoint.reach("front.receive")
             while packet := self._socket.recv(hop.PACKET_BYTES + 1):
                 message = self._assembler.feed(packet)
                 if message is not None:
@@ -109,6 +111,7 @@ class EngineProcess:
 
     def _flush(self) -> None:
         try:
+            failpoint.reach("front.send")
             while self._outgoing:
                 self._socket.send(self._outgoing[0])
                 self._outgoing.popleft()

@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 
+from qwend import failpoint
+
 # What systemd says to the front is not for the engine: sd_notify(3), sd_listen_fds(3).
 SYSTEMDS = frozenset(
     {
@@ -39,6 +41,7 @@ class WaitingEngine:
 
         Raises: OSError if there is no memory or no process left.
         """
+        failpoint.reach("engine.start")
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
         with theirs, ExitStack() as undo:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from qwend import failpoint
 from qwend.engine.calibration import Calibration
 from qwend.engine.step_cost import StepCost
 
@@ -107,9 +108,11 @@ class CalibrationCache:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor, temporary = tempfile.mkstemp(prefix=f".{key}.", dir=self._directory)
             with os.fdopen(descriptor, "wb") as file:
+                failpoint.reach("calibration.write")
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
+            failpoint.reach("calibration.rename")
             os.replace(temporary, self._path(key))
         except OSError:
             if temporary is not None:

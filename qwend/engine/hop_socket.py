@@ -8,6 +8,7 @@ from collections import deque
 from contextlib import suppress
 from typing import Any
 
+from qwend import failpoint
 from qwend.engine import hop
 
 # With the settings comes one: the model's.
@@ -55,6 +56,7 @@ class HopSocket:
             poll.register(self._socket, interest)
             poll.poll()
         messages = []
+        failpoint.reach("engine.receive")
         with suppress(BlockingIOError):
             while True:
                 packet = self._receive_packet()
@@ -65,6 +67,7 @@ class HopSocket:
         return messages
 
     def send(self, message: dict[str, Any]) -> None:
+        failpoint.reach("engine.send")
         self._outgoing.extend(hop.packets(message))
         self.flush()
 

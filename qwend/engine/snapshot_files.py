@@ -21,6 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from qwend import failpoint
 from qwend.engine.snapshot import (
     Header,
     Snapshot,
@@ -109,12 +110,16 @@ class SnapshotFiles:
             fd = os.open(temporary, flags, 0o600, dir_fd=self._fd)
             try:
                 for piece in encode(Snapshot(info.header, info.tokens, blob)):
+                    failpoint.reach("snapshot.write")
                     _write_all(fd, piece)
                 os.utime(fd, ns=(used_ns, used_ns))
+                failpoint.reach("snapshot.fsync")
                 os.fsync(fd)
             finally:
                 os.close(fd)
+            failpoint.reach("snapshot.rename")
             os.rename(temporary, info.name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+            failpoint.reach("snapshot.fsync_directory")
             os.fsync(self._fd)
         except (OSError, SnapshotError) as error:
             self.failure = f"{self.directory}: {error}"
@@ -171,6 +176,7 @@ class SnapshotFiles:
 
     def _unlink(self, name: str) -> None:
         with suppress(OSError):
+            failpoint.reach("snapshot.unlink")
             os.unlink(name, dir_fd=self._fd)
 
 

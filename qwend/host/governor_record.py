@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from qwend import failpoint
 from qwend.errors import HostError
 from qwend.host.cpufreq import Knob
 from qwend.host.private_dir import private_directory, read_file, replace_file
@@ -61,6 +62,7 @@ def store_record(path: Path, record: Record) -> None:
     try:
         with private_directory(path.parent, tighten=False) as directory:
             data = json.dumps(content).encode() + b"\n"
+            failpoint.reach("governor_record.write")
             replace_file(directory, path.name, data, mode=0o600, durable=True)
     except OSError as error:
         raise HostError(str(path), "writing the record of governors", error) from error

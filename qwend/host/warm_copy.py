@@ -22,6 +22,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from qwend import failpoint
 from qwend.errors import HostError, QwendError
 from qwend.host import warm_index
 from qwend.host.private_dir import (
@@ -155,6 +156,7 @@ def _copy(
         try:
             if not os.path.samestat(os.fstat(reader), os.fstat(writer)):
                 raise HostError(str(directory), "copying to", "the copy was replaced meanwhile")
+            failpoint.reach("warm_copy.rename")
             os.rename(temporary, final, src_dir_fd=directory_fd, dst_dir_fd=directory_fd)
             warm_index.record(directory_fd, source, sha256)
         except BaseException:
@@ -194,6 +196,8 @@ def _pour(
                 f"it ends after {done} of {size} bytes",
             )
         digest.update(buffer[:count])
+        if to_fd is not None:
+            failpoint.reach("warm_copy.write")
         written = 0
         while to_fd is not None and written < count:
             written += os.pwrite(to_fd, buffer[written:count], done + written)

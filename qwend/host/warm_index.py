@@ -12,6 +12,7 @@ import re
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 
+from qwend import failpoint
 from qwend.host.private_dir import read_file, replace_file
 
 INDEX = "index.json"
@@ -55,4 +56,5 @@ def record(directory_fd: int, source: SourceId, sha256: str) -> None:
     text = json.dumps({"source": asdict(source), "sha256": sha256}, indent=1) + "\n"
     # A tmpfs made to measure may be full now; the copy is good all the same.
     with suppress(OSError):
+        failpoint.reach("warm_index.write")
         replace_file(directory_fd, INDEX, text.encode(), mode=0o600, durable=False)
