@@ -15,6 +15,8 @@ from qwend.paths import SOCKET_PATH_BYTES
 
 # Beyond this a 32-bit count of llama.cpp or of the protocol would wrap.
 _INT32 = 2**31 - 1
+# Names of users or groups as useradd(8) has them, or numbers.
+_NAMES = r" *([A-Za-z0-9_][A-Za-z0-9_.-]{0,31}( +|$))*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +133,26 @@ class SocketConfig:
         pattern=r"([A-Za-z0-9_][A-Za-z0-9_.-]{0,31})?",
         pattern_says="the name of a group, or nothing",
     )
+    allow_users: str = option(
+        "",
+        "who may connect; empty, as allow_groups: everyone whom the mode lets in",
+        pattern=_NAMES,
+        pattern_says='names or numbers between blanks, such as "alice bob 1001", or nothing',
+        max_bytes=4096,
+    )
+    allow_groups: str = option(
+        "",
+        "groups whose members may connect as well, by any of their groups",
+        pattern=_NAMES,
+        pattern_says='names or numbers between blanks, such as "staff audio", or nothing',
+        max_bytes=4096,
+    )
+    admin_group: str = option(
+        "",
+        "group whose members are administrators, as root and the daemon's own user are",
+        pattern=r"([A-Za-z0-9_][A-Za-z0-9_.-]{0,31})?",
+        pattern_says="the name of a group, or nothing",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +162,19 @@ class LimitsConfig:
     running_per_uid: int = option(4, "requests of one user computed at once", low=1, high=256)
     queued_per_uid: int = option(16, "requests of one user waiting", low=0, high=100_000)
     queued: int = option(512, "requests waiting in all", low=0, high=100_000)
+    tokens_per_minute: int = option(
+        0, "tokens of one user, computed of prompts and answered; 0: no limit", low=0, high=_INT32
+    )
     hello_timeout_s: float = option(10.0, "seconds to say hello", low=0.01, high=3600)
     drain_s: float = option(30.0, "seconds running requests get at a stop", low=0, high=3600)
     outbox_bytes: int = option(
         262_144, "bytes one connection may leave unread", low=4096, high=2**28
+    )
+    held_bytes_per_uid: int = option(
+        16 * 2**20,  # as dbus-broker has it for each user
+        "bytes of one user's connections that wait unread, or for the rest of a message",
+        low=2**20,
+        high=2**32,
     )
     slow_reader_s: float = option(
         10.0, "seconds a full outbox may stay unread before it is closed", low=0.01, high=3600

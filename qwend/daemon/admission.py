@@ -1,42 +1,64 @@
-"""Admission: how many requests of whom may run or wait.
+"""Admission: how many requests of whom may run or wait, and whose turn it is.
 
-Owns the counts and the queues per uid. Knows nothing of what a request asks.
+Owns the accounts of the uids. Knows nothing of what a request asks.
+
+The engine gets as many requests as it decodes together and the others wait here, for the engine
+knows no users: who is first in its queue is first. Whose turn is next goes by deficit round robin
+(Shreedhar and Varghese, 1995), in tokens, charged as they are made: what an answer costs is not
+known before.
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
+from collections.abc import Callable
 
 from qwend.config import LimitsConfig
+from qwend.daemon.account import Account
 from qwend.daemon.journal import Entry
-from qwend.engine.request import Priority
+from qwend.engine.request import Kind, Priority
 from qwend.errors import CapacityError
 
 # What a client is told to wait when the queue is full: about one short answer on a small machine.
 RETRY_AFTER_S = 2.0
+# Tokens that each gets when nobody has any left: a short answer. More would be less even, and less
+# no different, for a request is not divided.
+QUANTUM = 64
 
 
 class Admission:
-    """Each uid has at most `running_per_uid` requests at the engine; its others wait here.
+    """Each uid has at most `running_per_uid` requests at the engine, all of them at most `places`;
+    the others wait here.
 
     Interactive ones do not count the background ones, for those give way at the engine: they start
-    beside them, and before those that wait.
+    beside them, and before those that wait. What is only tokenized takes no place.
+
+    clock: CLOCK_MONOTONIC in seconds.
     """
 
-    def __init__(self, limits: LimitsConfig) -> None:
+    def __init__(self, limits: LimitsConfig, places: int, clock: Callable[[], float]) -> None:
         self.limits = limits
-        self._running: dict[int, Counter[Priority]] = defaultdict(Counter)
-        self._waiting: dict[int, list[Entry]] = defaultdict(list)
+        self._places = places
+        self._clock = clock
+        self._accounts: dict[int, Account] = {}  # in the order of their turns
+        self._placed: Counter[Priority] = Counter()
 
     @property
     def waiting(self) -> int:
-        return sum(map(len, self._waiting.values()))
+        return sum(len(one.waiting) for one in self._accounts.values())
 
-    def check(self, uid: int, priority: Priority) -> None:
+    def of_each_uid(self) -> dict[int, tuple[int, int]]:
+        """Requests at the engine, and requests waiting here, by uid."""
+        accounts = self._accounts.values()
+        return {one.uid: (one.running.total(), len(one.waiting)) for one in accounts}
+
+    def check(self, uid: int, priority: Priority, kind: Kind) -> None:
         """Raises: CapacityError if the uid may not even wait."""
-        if self._may_run(uid, priority):
+        account = self._account(uid)
+        self._check_tokens(account, kind)
+        if self._may_run(account, priority, kind):
             return
-        if len(self._waiting[uid]) >= self.limits.queued_per_uid:
+        if len(account.waiting) >= self.limits.queued_per_uid:
             raise CapacityError(
                 f"uid {uid} already has {self.limits.queued_per_uid} requests waiting "
                 "(queued_per_uid under [limits]); wait for one to end",
@@ -50,39 +72,108 @@ class Admission:
 
     def enter(self, entry: Entry) -> int | None:
         """Let the request run now (None), or queue it: how many of its uid are before it."""
-        uid, priority = entry.owner.uid, entry.request.priority
-        if self._may_run(uid, priority):
-            self._running[uid][priority] += 1
+        account = self._account(entry.owner.uid)
+        request = entry.request
+        if self._may_run(account, request.priority, request.kind):
+            self._run(account, entry)
             return None
-        before = [one for one in self._waiting[uid] if _goes_before(one, entry)]
-        self._waiting[uid].insert(len(before), entry)
-        return self._counted(uid, priority) + len(before)
+        before = [one for one in account.waiting if _goes_before(one, entry)]
+        account.waiting.insert(len(before), entry)
+        return _counted(account.running, request.priority) + len(before)
 
-    def leave(self, entry: Entry) -> Entry | None:
-        """The request has ended. Returns the one that may run in its place."""
-        uid = entry.owner.uid
-        waiting = self._waiting[uid]
-        if entry in waiting:
-            waiting.remove(entry)
+    def leave(self, entry: Entry) -> None:
+        """The request has ended: ask for `next_to_run`."""
+        account = self._accounts[entry.owner.uid]
+        if entry in account.waiting:
+            account.waiting.remove(entry)
+        else:
+            account.running[entry.request.priority] -= 1
+            if entry.request.kind is not Kind.TOKENIZE:
+                self._placed[entry.request.priority] -= 1
+        if not account.waiting:
+            account.deficit = min(account.deficit, 0.0)  # a turn that is not taken is not kept
+
+    def next_to_run(self) -> Entry | None:
+        """Whose turn it is, of those that may run now; it counts as running. Ask until None."""
+        runnable = {}
+        for account in self._accounts.values():
+            for entry in account.waiting:
+                if self._may_run(account, entry.request.priority, entry.request.kind):
+                    runnable[account.uid] = entry
+                    break
+        urgent = {uid: one for uid, one in runnable.items() if _is_urgent(one)}
+        if not runnable:
             return None
-        self._running[uid][entry.request.priority] -= 1
-        if waiting and self._may_run(uid, waiting[0].request.priority):
-            self._running[uid][waiting[0].request.priority] += 1
-            return waiting.pop(0)
-        if not self._running[uid].total():
-            del self._running[uid], self._waiting[uid]
-        return None
+        uid = self._turn(list(urgent or runnable))
+        entry = runnable[uid]
+        account = self._accounts[uid]
+        account.waiting.remove(entry)
+        self._run(account, entry)
+        return entry
 
-    def _may_run(self, uid: int, priority: Priority) -> bool:
-        return self._counted(uid, priority) < self.limits.running_per_uid
+    def charge(self, uid: int, tokens: int) -> None:
+        """These were computed for the uid. What it has while nobody waits is taken from nobody."""
+        account = self._account(uid)
+        account.spend(tokens, self.limits.tokens_per_minute, self._clock())
+        if self.waiting:
+            account.deficit -= tokens
 
-    def _counted(self, uid: int, priority: Priority) -> int:
-        """Running requests that count against one of this priority."""
-        running = self._running[uid]
-        background = priority is Priority.BACKGROUND
-        return running.total() if background else running[Priority.INTERACTIVE]
+    def _turn(self, uids: list[int]) -> int:
+        """The first of the uids, in the order of turns, that has tokens left to spend."""
+        accounts = [self._accounts[uid] for uid in uids]
+        most = max(one.deficit for one in accounts)
+        if most <= 0:
+            rounds = 1 + -most // QUANTUM  # until the first has some: not one by one
+            for one in accounts:
+                one.deficit += rounds * QUANTUM
+        return next(one.uid for one in accounts if one.deficit > 0)
+
+    def _check_tokens(self, account: Account, kind: Kind) -> None:
+        per_minute = self.limits.tokens_per_minute
+        wait_s = account.over_for_s(per_minute, self._clock())
+        if wait_s and kind is not Kind.TOKENIZE:
+            raise CapacityError(
+                f"uid {account.uid} has had its {per_minute} tokens of the last minute "
+                "(tokens_per_minute under [limits])",
+                retry_after_s=round(wait_s, 3),
+            )
+
+    def _account(self, uid: int) -> Account:
+        now = self._clock()
+        account = self._accounts.get(uid)
+        if account is None:
+            self._forget(now)
+            account = self._accounts[uid] = Account(uid, now)
+        account.used_s = now
+        return account
+
+    def _forget(self, now: float) -> None:
+        per_minute = self.limits.tokens_per_minute
+        for one in list(self._accounts.values()):
+            if one.forgettable(per_minute, now):
+                del self._accounts[one.uid]
+
+    def _run(self, account: Account, entry: Entry) -> None:
+        self._accounts[account.uid] = self._accounts.pop(account.uid)  # the next turn is another's
+        account.running[entry.request.priority] += 1
+        if entry.request.kind is not Kind.TOKENIZE:
+            self._placed[entry.request.priority] += 1
+
+    def _may_run(self, account: Account, priority: Priority, kind: Kind) -> bool:
+        own = _counted(account.running, priority) < self.limits.running_per_uid
+        free = kind is Kind.TOKENIZE or _counted(self._placed, priority) < self._places
+        return own and free
+
+
+def _counted(running: Counter[Priority], priority: Priority) -> int:
+    """Running requests that count against one of this priority."""
+    background = priority is Priority.BACKGROUND
+    return running.total() if background else running[Priority.INTERACTIVE]
+
+
+def _is_urgent(entry: Entry) -> bool:
+    return entry.request.priority is Priority.INTERACTIVE
 
 
 def _goes_before(waiting: Entry, entry: Entry) -> bool:
-    urgent = waiting.request.priority is Priority.INTERACTIVE
-    return urgent or entry.request.priority is Priority.BACKGROUND
+    return _is_urgent(waiting) or not _is_urgent(entry)

@@ -23,6 +23,7 @@ from qwend.daemon.resolve import Resolver, Submitted, priority_of
 from qwend.daemon.translate import as_message
 from qwend.engine import hop
 from qwend.engine.events import Event, Failed, Finished, Gauges, Produced, Started
+from qwend.engine.request import Kind
 from qwend.errors import CapacityError
 from qwend.wire.codes import ErrorCode
 from qwend.wire.messages import DaemonMessage
@@ -50,7 +51,9 @@ class Broker:
         self.journal = Journal()
         self.resolver = Resolver(config.sampling, config.chat)
         self.gauges: Gauges | None = None
-        self._admission = Admission(config.limits)
+        # The engine has a row for everyone who decodes, so no more run than it has rows.
+        places = min(config.engine.max_sequences, config.engine.ubatch)
+        self.admission = Admission(config.limits, places, clock)
         self._clock = clock
         self._energy = energy if energy is not None else EnergyLedger(lambda: None)
         self._call_later = call_later
@@ -66,7 +69,7 @@ class Broker:
 
     @property
     def waiting(self) -> int:
-        return self._admission.waiting
+        return self.admission.waiting
 
     def attach_engine(self, send: SendToEngine) -> None:
         """An engine is ready: what waited for one goes to it now."""
@@ -91,7 +94,8 @@ class Broker:
     def reconfigure(self, config: Config) -> None:
         """From the next request on other defaults and limits hold."""
         self.resolver = Resolver(config.sampling, config.chat)
-        self._admission.limits = config.limits
+        self.admission.limits = config.limits
+        self._start_waiting()
 
     def submit(self, owner: Owner, message: Submitted) -> None:
         """Take a client's request, or answer at once why not."""
@@ -134,12 +138,13 @@ class Broker:
 
     def drop(self, owner: Owner) -> None:
         """The owner is gone: its requests end, and there is nobody to tell."""
-        for entry in self.journal.of_owner(owner):
+        for entry in _those_that_wait_first(self.journal.of_owner(owner)):
             self._withdraw(entry)
 
     def fail_all(self, owner: Owner | None, code: ErrorCode, message: str) -> None:
         """End every request, or one owner's, with an error."""
-        for entry in list(self.journal) if owner is None else self.journal.of_owner(owner):
+        ending = list(self.journal) if owner is None else self.journal.of_owner(owner)
+        for entry in _those_that_wait_first(ending):
             self._fail(entry, code, message)
 
     def resume(self, owner: Owner) -> None:
@@ -177,7 +182,7 @@ class Broker:
             code, reason = self._refusal
             return Error(code, reason, id=message.id)
         try:
-            self._admission.check(owner.uid, priority_of(message))
+            self.admission.check(owner.uid, priority_of(message), Kind(message.op))
         except CapacityError as error:
             return Error(
                 ErrorCode.BUSY, str(error), id=message.id, retry_after_s=error.retry_after_s
@@ -187,11 +192,15 @@ class Broker:
     def _accept(self, entry: Entry) -> None:
         self.journal.open(entry)
         self._empty.clear()
-        ahead = self._admission.enter(entry)
+        ahead = self.admission.enter(entry)
         if ahead is None:
             self._forward(entry)
         else:
             entry.owner.send(Progress(entry.client_id, "queued", 0, ahead))
+
+    def _start_waiting(self) -> None:
+        while (entry := self.admission.next_to_run()) is not None:
+            self._forward(entry)
 
     def _forward(self, entry: Entry) -> None:
         entry.forwarded = True
@@ -206,6 +215,9 @@ class Broker:
         message = as_message(entry.client_id, event, self._account(entry, event))
         if isinstance(event, Produced):
             entry.produced = event.index + len(event.ids)
+            self.admission.charge(entry.owner.uid, len(event.ids))
+        if isinstance(event, Started):
+            self.admission.charge(entry.owner.uid, event.prompt_tokens - event.cached_tokens)
         if isinstance(event, Finished | Failed):
             self._close(entry, message, failed=isinstance(message, Error))
         elif message is not None:
@@ -250,11 +262,15 @@ class Broker:
         self._energy.forget(entry.id)
         if last is not None:
             entry.owner.send(last)
-        successor = self._admission.leave(entry)
-        if successor is not None:
-            self._forward(successor)
+        self.admission.leave(entry)
+        self._start_waiting()
         if not len(self.journal):
             self._empty.set()
+
+
+def _those_that_wait_first(entries: list[Entry]) -> list[Entry]:
+    """Or one that ends next would be sent to the engine in the place of one that has ended."""
+    return sorted(entries, key=lambda one: one.forwarded)
 
 
 def _never_started(entry: Entry) -> Finished:

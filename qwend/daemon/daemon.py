@@ -18,6 +18,7 @@ from typing import Any
 
 from qwend import failpoint
 from qwend.config import Config
+from qwend.daemon.access import Access
 from qwend.daemon.broker import Broker
 from qwend.daemon.clients import Clients
 from qwend.daemon.fd_store import FdStore, stored
@@ -30,7 +31,8 @@ from qwend.daemon.reload import Reload, reload
 from qwend.daemon.resident import Resident
 from qwend.daemon.session import Service
 from qwend.daemon.state import Condition, DaemonState
-from qwend.daemon.status import daemon_status, engine_status, model_status
+from qwend.daemon.state_claim import claim_state
+from qwend.daemon.status import daemon_status, engine_status, model_status, user_counts
 from qwend.daemon.status_line import status_line
 from qwend.daemon.supervisor import EngineState, Hooks
 from qwend.daemon.system_prompt import SystemPrompt
@@ -74,7 +76,12 @@ class Daemon:
             FdStore(self._notifier, world.environ), stored(world.environ, os.getpid())
         )
         self._service = Service(
-            self._broker, config.limits, self.status, self._resident.welcome, self._keeper.keep
+            self._broker,
+            config.limits,
+            Access.of(config.socket, os.geteuid()),
+            self.status,
+            self._resident.welcome,
+            self._keeper.keep,
         )
         self._clients = Clients(self._service, config.limits)
         self._system_prompt = SystemPrompt(self._broker, self._prefilling)
@@ -104,6 +111,7 @@ class Daemon:
         """Tune, warm, load, calibrate, pre-fill, listen."""
         host_undo = undo.enter_context(ExitStack())
         socket_path = self._claim_socket(host_undo)
+        claim_state(self._world.paths.state, host_undo)
         tuning = tune(self._config, self._world.host, self._world.paths, host_undo)
         self._state.degraded += [*tuning.degraded, *failpoint.in_force()]
         self._state.move(Condition.WARMING, "reading the model")
@@ -127,7 +135,8 @@ class Daemon:
             await starting
         return not starting.cancelled()
 
-    def status(self) -> dict[str, object]:
+    def status(self, of_uid: int | None) -> dict[str, object]:
+        """of_uid: whose counts are told; None: everybody's."""
         assert self._resident.supervisor is not None
         engine = engine_status(self._resident.supervisor, self._broker, self._config.engine.backend)
         train_context = int(self._resident.supervisor.description.get("train_context", 0))
@@ -136,6 +145,9 @@ class Daemon:
             uptime_s=time.monotonic() - self._begin,
             socket=str(self._socket_shown),
             connections=len(self._clients),
+            users=user_counts(
+                self._clients.of_each_uid(), self._broker.admission.of_each_uid(), of_uid
+            ),
             broker=self._broker,
             engine=engine,
             model=model_status(self._resident.model, self._resident.name, train_context),
@@ -180,10 +192,12 @@ class Daemon:
 
     def _apply(self, found: Reload) -> None:
         assert self._resident.supervisor is not None
+        access = Access.of(found.in_force.socket, os.geteuid())
         config = self._config = found.in_force
         self._needs_restart = found.pending
         self._broker.reconfigure(config)
-        self._service.limits = self._clients.limits = config.limits
+        self._service.limits, self._service.access = config.limits, access
+        self._clients.reconfigure(config.limits)
         self._resident.supervisor.hang_after(config.engine.hung_after_s)
         logging.getLogger().setLevel(config.log.level.upper())
         if "chat.system_prompt" in found.applied:
@@ -272,7 +286,7 @@ class Daemon:
         assert listener is not None
         undo.callback(self._clients.close_listener)
         await self._clients.take_over(self._keeper)
-        await self._clients.listen(listener)
+        self._clients.listen(listener)
 
     def _become_ready(self) -> None:
         """Raises: EngineLost if the first engine died while we got ready: that start has failed,

@@ -12,7 +12,15 @@ from qwend.config import Config
 
 # Everything else is given to the engine at its start, or was used to claim something.
 LIVE_SECTIONS = frozenset({"limits", "sampling", "chat", "log"})
-LIVE_SETTINGS = frozenset({"engine.hung_after_s", "host.on_battery"})
+LIVE_SETTINGS = frozenset(
+    {
+        "engine.hung_after_s",
+        "host.on_battery",
+        "socket.allow_users",
+        "socket.allow_groups",
+        "socket.admin_group",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,14 +16,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-import struct
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from qwend import __version__
 from qwend.config import LimitsConfig
+from qwend.daemon.access import Access
 from qwend.daemon.broker import Broker
+from qwend.daemon.identity import Identity
 from qwend.daemon.journal import Timer
 from qwend.daemon.kept_connection import KeptConnection
 from qwend.daemon.kept_page import Record
@@ -66,38 +67,34 @@ CAPABILITIES = (
 # Messages of one client that are handled before the others have their turn. One read can bring
 # 17,000 requests for status at 0.3 ms each; 16 of them hold a stream up for 5 ms.
 MESSAGES_A_TURN = 16
+# A full outbox is for the client to empty, and what its running requests say meanwhile is little;
+# it is cut off where that fills so many. 1 MiB by default, after which one message may still come.
+OUTBOXES = 4
 # As much as the kernel holds of one connection (net.core.wmem_default is 208 KiB), so that one
 # read is enough. One buffer for all: nothing stays in it.
 READ_BYTES = 256 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Who is at the other end, by the kernel's word (SO_PEERCRED, unix(7))."""
-
-    pid: int
-    uid: int
-    gid: int
-
-    @classmethod
-    def of(cls, peer: socket.socket) -> Identity:
-        data = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-        return cls(*struct.unpack("3i", data))
+NOBODY = Identity(pid=0, uid=-1, gid=-1)
 
 
 @dataclass(slots=True)
 class Service:
-    """What a session needs of the daemon. status: the map of the `status` reply.
+    """What a session needs of the daemon. status: the map of the `status` reply, with the counts
+    of this uid; None: of all.
 
-    limits: those in force, replaced by a reload.
+    limits, access: those in force, replaced by a reload.
     keep: have a greeted connection outlive this process, if that can be.
+    held: told when a session holds more bytes than before.
     """
 
     broker: Broker
     limits: LimitsConfig
-    status: Callable[[], Mapping[str, object]]
+    access: Access
+    status: Callable[[int | None], Mapping[str, object]]
     welcome: Callable[[], tuple[str, int]]
     keep: Callable[[socket.socket], KeptConnection | None] = lambda connection: None
+    held: Callable[[Session], None] = lambda session: None
     read_buffer: bytearray = field(default_factory=lambda: bytearray(READ_BYTES), repr=False)
 
 
@@ -125,12 +122,18 @@ class Session(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._timer: Timer | None = None
         self._outgoing: list[bytes] = []  # what this turn of the loop has to say
-        self._uid = -1
+        self._identity = NOBODY
         self.congested = False
 
     @property
     def uid(self) -> int:
-        return self._uid
+        return self._identity.uid
+
+    @property
+    def held_bytes(self) -> int:
+        """What waits to be read by the client, or for the rest of a message of its."""
+        unread = 0 if self._transport is None else self._transport.get_write_buffer_size()
+        return unread + sum(map(len, self._outgoing)) + self._connection.buffered_bytes
 
     @property
     def kept(self) -> bool:
@@ -147,7 +150,7 @@ class Session(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        self._uid = Identity.of(transport.get_extra_info("socket")).uid
+        self._identity = Identity.of(transport.get_extra_info("socket"))
         transport.set_write_buffer_limits(high=self._service.limits.outbox_bytes)
         if self._left is None:
             limit_s = self._service.limits.hello_timeout_s
@@ -165,6 +168,7 @@ class Session(asyncio.BufferedProtocol):
         with memoryview(self._service.read_buffer) as view:
             self._connection.receive_data(bytes(view[:nbytes]))
         self._handle_events()
+        self._service.held(self)
 
     def eof_received(self) -> bool:
         self._connection.receive_eof()
@@ -198,6 +202,10 @@ class Session(asyncio.BufferedProtocol):
     def send(self, message: DaemonMessage) -> None:
         if self._transport is None or self._transport.is_closing():
             return
+        most = OUTBOXES * self._service.limits.outbox_bytes
+        if self.congested and self.held_bytes > most:
+            self.cut_off(f"the connection's outbox grew over {most} bytes unread")
+            return
         takes_reasoning = "reasoning" in self._capabilities
         if isinstance(message, Token) and message.reasoning and not takes_reasoning:
             # A client refuses a field that it does not know, and it has not said that it knows it.
@@ -228,6 +236,7 @@ class Session(asyncio.BufferedProtocol):
         if outgoing and self._transport is not None:
             self._transport.write(outgoing[0] if len(outgoing) == 1 else b"".join(outgoing))
             self._settle()
+            self._service.held(self)
 
     def close(self) -> None:
         """Close once what is in the outbox has been read."""
@@ -239,6 +248,12 @@ class Session(asyncio.BufferedProtocol):
         """Close now; what is in the outbox is lost."""
         if self._transport is not None:
             self._transport.abort()
+
+    def cut_off(self, why: str) -> None:
+        """End the connection and its requests: the client does not read what it asked for."""
+        log.info("uid %d is cut off: %s", self.uid, why)
+        self.abort()  # first: what nobody reads is not to grow by what the requests end with
+        self._service.broker.fail_all(self, ErrorCode.SLOW_CONSUMER, why)
 
     def turn_away(self, error: Error) -> None:
         """Refuse the connection as a whole, before anything was said."""
@@ -300,14 +315,15 @@ class Session(asyncio.BufferedProtocol):
             case Ping():
                 self.send(Pong(event.nonce))
             case Status():
-                self.send(StatusReply(self._service.status()))
+                everybody = self._service.access.administers(self._identity)
+                self.send(StatusReply(self._service.status(None if everybody else self.uid)))
             case Hello():
                 self._capabilities = tuple(one for one in CAPABILITIES if one in event.capabilities)
                 self._greet()
             case BadMessage():
                 self.send(event.answer())
             case ProtocolFailure():
-                log.info("uid %d broke the protocol: %s", self._uid, event.error.code)
+                log.info("uid %d broke the protocol: %s", self.uid, event.error.code)
                 self.send(event.answer())
                 self._end()
             case EndOfStream():
@@ -341,13 +357,7 @@ class Session(asyncio.BufferedProtocol):
 
     def _too_slow(self) -> None:
         limit_s = self._service.limits.slow_reader_s
-        log.info("uid %d left its outbox unread for %g s", self._uid, limit_s)
-        self._service.broker.fail_all(
-            self,
-            ErrorCode.SLOW_CONSUMER,
-            f"the connection's outbox was full and unread for {limit_s:g} s",
-        )
-        self.abort()
+        self.cut_off(f"the connection's outbox was full and unread for {limit_s:g} s")
 
     def _restart_timer(self, delay_s: float, action: Callable[[], None]) -> None:
         self._stop_timer()

@@ -17,6 +17,7 @@ from qwend.daemon.broker import Broker
 from qwend.daemon.model import HeldModel
 from qwend.daemon.state import DaemonState
 from qwend.daemon.supervisor import Supervisor
+from qwend.engine.request import PUBLIC_UID
 
 
 def model_status(model: HeldModel | None, name: str, train_context: int) -> dict[str, Any]:
@@ -67,6 +68,7 @@ def daemon_status(
     uptime_s: float,
     socket: str,
     connections: int,
+    users: Sequence[Mapping[str, int]] = (),
     broker: Broker,
     engine: Mapping[str, Any],
     model: Mapping[str, Any],
@@ -91,6 +93,7 @@ def daemon_status(
             "prefill_tok_s": round(gauges.prefill_tok_s, 2) if gauges else 0.0,
         },
         "connections": connections,
+        "users": [dict(one) for one in users],
         "requests": {
             "accepted": journal.accepted,
             "done": journal.done,
@@ -103,6 +106,25 @@ def daemon_status(
             "engine_rss_bytes": resident_bytes(int(engine.get("pid", 0))),
         },
     }
+
+
+def user_counts(
+    connections: Mapping[int, int], requests: Mapping[int, tuple[int, int]], of_uid: int | None
+) -> list[dict[str, int]]:
+    """What each uid has open, or one of them: all that one who is no administrator is told.
+
+    requests: those at the engine and those that wait, by uid.
+    """
+    known = sorted(uid for uid in {*connections, *requests} if uid != PUBLIC_UID)
+    counts = []
+    for uid in known if of_uid is None else (of_uid,):
+        running, waiting = requests.get(uid, (0, 0))
+        open_now = connections.get(uid, 0)
+        if open_now or running or waiting:
+            counts.append(
+                {"uid": uid, "connections": open_now, "running": running, "waiting": waiting}
+            )
+    return counts
 
 
 def _threads(controller: Mapping[str, Any] | None) -> dict[str, Any]:

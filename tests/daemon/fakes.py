@@ -123,11 +123,12 @@ def entry_of(
     client_id: int = 0,
     *,
     priority: Priority = Priority.INTERACTIVE,
+    kind: Kind = Kind.COMPLETE,
     **fields: Any,
 ) -> Entry:
     request = EngineRequest(
         id=next(_request_ids),
-        kind=Kind.COMPLETE,
+        kind=kind,
         uid=owner.uid,
         received_s=0.0,
         text="hello",

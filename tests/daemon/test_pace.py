@@ -97,7 +97,7 @@ def test_who_never_reads_is_cut_off_and_a_neighbour_is_not(daemon: RunningDaemon
         wait_until(daemon.is_idle, "the slow one's request has ended")
         wait_until(lambda: daemon.status()["connections"] == 2, "it is cut off")
         assert slow.read_to_the_end()[-1]["op"] == "token"
-    assert "left its outbox unread for 0.3 s" in daemon.log
+    assert "outbox was full and unread for 0.3 s" in daemon.log
 
 
 def test_who_reads_slowly_but_reads_is_not_cut_off(daemon: RunningDaemon) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,8 +11,9 @@ from typing import Any
 
 import msgpack
 
+from qwend.daemon.access import Access
 from qwend.daemon.broker import Broker
-from qwend.daemon.session import MESSAGES_A_TURN, Identity, Service, Session
+from qwend.daemon.session import MESSAGES_A_TURN, Service, Session
 from qwend.wire.replies import Done, Token
 from qwend.wire.usage import Usage
 from tests.daemon.fakes import FakeEngine, FakeTimers, config_with
@@ -29,6 +29,7 @@ class FakeTransport(asyncio.Transport):
         self.reading = True
         self.closing = False
         self.writes = 0
+        self.unread = 0
         self.flush: Callable[[], None] = lambda: None
 
     def write(self, data: Any) -> None:
@@ -37,6 +38,9 @@ class FakeTransport(asyncio.Transport):
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         pass
+
+    def get_write_buffer_size(self) -> int:
+        return self.unread
 
     def is_closing(self) -> bool:
         return self.closing
@@ -93,7 +97,7 @@ def talk(capabilities: Sequence[str] = ()) -> Iterator[Talk]:
     config = config_with()
     broker = Broker(config, timers.clock, timers.call_later)
     broker.attach_engine(engine)
-    service = Service(broker, config.limits, dict, lambda: ("scripted", 100))
+    service = Service(broker, config.limits, Access(0), lambda uid: {}, lambda: ("scripted", 100))
     ours, theirs = socket.socketpair()
     with ours, theirs:
         transport = FakeTransport(ours)
@@ -125,12 +129,6 @@ def test_what_one_turn_of_the_loop_says_is_one_write() -> None:
         assert one.transport.writes == before + 1
 
     in_a_loop(test)
-
-
-def test_the_kernel_says_who_is_at_the_other_end() -> None:
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        assert Identity.of(ours) == Identity(os.getpid(), os.getuid(), os.getgid())
 
 
 def test_one_client_has_a_turn_and_the_others_theirs_before_its_next() -> None:

@@ -13,7 +13,13 @@ import pytest
 from qwend.daemon.broker import Broker
 from qwend.daemon.model import HeldModel
 from qwend.daemon.state import Condition, DaemonState
-from qwend.daemon.status import daemon_status, engine_status, model_status, resident_bytes
+from qwend.daemon.status import (
+    daemon_status,
+    engine_status,
+    model_status,
+    resident_bytes,
+    user_counts,
+)
 from qwend.daemon.supervisor import EngineState, Supervisor
 from qwend.engine.events import Gauges
 from qwend.models import GgufFacts, ModelFile
@@ -69,6 +75,7 @@ def test_every_key_of_the_protocol_is_there_before_the_engine_has_said_anything(
         "host",
         "speed",
         "connections",
+        "users",
         "requests",
         "socket",
         "memory",
@@ -189,3 +196,12 @@ def test_a_process_that_is_not_there_takes_no_memory() -> None:
     assert resident_bytes(0) == 0
     assert resident_bytes(2**22 - 1) == 0
     assert resident_bytes(os.getpid()) > 1_000_000
+
+
+def test_an_administrator_is_told_of_every_user_and_another_of_itself_alone() -> None:
+    connections, requests = {1000: 2, 1001: 1}, {1000: (1, 3), 1002: (0, 0), -1: (1, 0)}
+    of_1000 = {"uid": 1000, "connections": 2, "running": 1, "waiting": 3}
+    of_1001 = {"uid": 1001, "connections": 1, "running": 0, "waiting": 0}
+    assert user_counts(connections, requests, None) == [of_1000, of_1001]
+    assert user_counts(connections, requests, 1001) == [of_1001]
+    assert user_counts(connections, requests, 1003) == []
