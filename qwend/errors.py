@@ -31,6 +31,12 @@ class ModelError(QwendError):
     code = "model_error"
 
 
+class FetchError(QwendError):
+    """The operator may try again later, from another source, or make room first."""
+
+    code = "fetch_failed"
+
+
 class HostError(QwendError):
     """The machine refused something; the operator must change the machine or accept less."""
 
