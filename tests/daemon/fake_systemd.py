@@ -32,6 +32,8 @@ import fcntl, os, sys
 given = [fcntl.fcntl(int(fd), fcntl.F_DUPFD, 100) for fd in sys.argv[1].split(",") if fd]
 for at, fd in enumerate(given):
     os.dup2(fd, 3 + at)
+# One descriptor each, as systemd gives them: a copy would hold a connection that was closed.
+os.closerange(3 + len(given), 4096)
 os.environ["LISTEN_PID"] = os.environ["WATCHDOG_PID"] = str(os.getpid())
 os.execv(sys.executable, [sys.executable, "-m", "qwend.daemon.main", "serve"])
 """
