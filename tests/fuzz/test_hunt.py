@@ -24,7 +24,7 @@ def breaks_at_7(data: bytes) -> None:
 
 
 def target(run: Callable[[bytes], None] = breaks_at_7) -> Target:
-    return Target("toy", run, lambda: [])
+    return Target("toy", run, list)
 
 
 def spins(data: bytes) -> None:
