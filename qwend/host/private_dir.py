@@ -36,8 +36,7 @@ def private_directory(path: Path, *, tighten: bool = True) -> Iterator[int]:
     try:
         _check_ours(path, os.fstat(fd))
         if tighten:
-            # umask can only have taken bits away, and an older release may have left more.
-            os.fchmod(fd, 0o700)
+            _tighten(path, fd)
         yield fd
     finally:
         os.close(fd)
@@ -59,6 +58,7 @@ def create_file(directory_fd: int, name: str, mode: int) -> int:
         os.fchmod(fd, mode)
     except OSError:
         os.close(fd)
+        remove_file(directory_fd, name)
         raise
     return fd
 
@@ -136,6 +136,14 @@ def _make(path: Path) -> None:
             raise
         _make(path.parent)
         os.mkdir(path, 0o700)
+
+
+def _tighten(path: Path, fd: int) -> None:
+    try:
+        # umask can only have taken bits away, and an older release may have left more.
+        os.fchmod(fd, 0o700)
+    except OSError as error:
+        raise HostError(str(path), "closing the directory to others", error) from error
 
 
 def _check_ours(path: Path, info: os.stat_result) -> None:

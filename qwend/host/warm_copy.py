@@ -141,32 +141,28 @@ def _copy(
     cancelled: Callable[[], bool],
 ) -> WarmCopy:
     temporary = temporary_name()
-    writer = create_file(directory_fd, temporary, 0o400)
-    try:
-        # The lock tells a daemon that starts beside us that this file is not a leftover.
-        fcntl.flock(writer, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # Reserved before the first byte: "does not fit" is then known now, not after a minute.
-        os.posix_fallocate(writer, 0, source.size_bytes)
-        sha256 = _pour(source_fd, writer, source.size_bytes, progress, cancelled)
-        if warm_index.identify(source_fd, source.path) != source:
-            raise HostError(source.path, "copying", "it was changed meanwhile; start again")
-        final = f"{sha256}.gguf"
-        # A descriptor that can write must not live on, so the copy is opened anew by its name.
-        reader = open_file(directory_fd, temporary)
-        try:
+    with ExitStack() as unless_good:
+        writer = create_file(directory_fd, temporary, 0o400)
+        unless_good.callback(remove_file, directory_fd, temporary)
+        with ExitStack() as always:
+            always.callback(os.close, writer)
+            # The lock tells a daemon that starts beside us that this file is not a leftover.
+            fcntl.flock(writer, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Reserved before the first byte: "does not fit" is then known now, not after a minute.
+            os.posix_fallocate(writer, 0, source.size_bytes)
+            sha256 = _pour(source_fd, writer, source.size_bytes, progress, cancelled)
+            if warm_index.identify(source_fd, source.path) != source:
+                raise HostError(source.path, "copying", "it was changed meanwhile; start again")
+            final = f"{sha256}.gguf"
+            # A descriptor that can write must not live on, so the copy is opened anew by its name.
+            reader = open_file(directory_fd, temporary)
+            unless_good.callback(os.close, reader)
             if not os.path.samestat(os.fstat(reader), os.fstat(writer)):
                 raise HostError(str(directory), "copying to", "the copy was replaced meanwhile")
             failpoint.reach("warm_copy.rename")
             os.rename(temporary, final, src_dir_fd=directory_fd, dst_dir_fd=directory_fd)
             warm_index.record(directory_fd, source, sha256)
-        except BaseException:
-            os.close(reader)
-            raise
-    except BaseException:
-        remove_file(directory_fd, temporary)
-        raise
-    finally:
-        os.close(writer)
+        unless_good.pop_all()
     return WarmCopy(reader, directory / final, sha256, source.size_bytes, reused=False)
 
 
