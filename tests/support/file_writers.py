@@ -20,6 +20,7 @@ from qwend.engine.snapshot_files import SnapshotFiles
 from qwend.engine.step_cost import StepCost
 from qwend.errors import HostError
 from qwend.host import governor_record, private_dir, warm_copy, warm_index
+from qwend.host.cpufreq import Knob
 from qwend.host.governor_record import Record, load_record, store_record
 from qwend.host.root import HostRoot
 from qwend.host.warm_copy import find_warm_copy, make_warm_copy
@@ -111,7 +112,7 @@ def _end_tokens() -> tuple[int, ...]:
 
 
 def _write_record(directory: Path, version: int) -> bool:
-    policies = {f"policy{number}": {} for number in range(2000)}
+    policies: dict[str, dict[Knob, str]] = {f"policy{number}": {} for number in range(2000)}
     try:
         store_record(directory / "governor.json", Record(f"boot-{version}", policies))
     except HostError:
