@@ -7,6 +7,7 @@ from dataclasses import replace
 from qwend.engine.backend import Backend
 from qwend.engine.events import Finished
 from qwend.engine.prompt import prompt_tokens, reasoning_splitter
+from qwend.engine.prompt_limit import context_exceeded
 from qwend.engine.request import EngineRequest, Kind
 from qwend.engine.sequence import Sequence, Times
 from qwend.errors import RequestError
@@ -20,12 +21,7 @@ def new_sequence(request: EngineRequest, prompt: list[int], backend: Backend) ->
     if not prompt:
         raise RequestError("the prompt is empty: give at least one token of text")
     if room < (1 if request.kind is not Kind.PREFILL else 0):
-        raise RequestError(
-            f"the prompt is {len(prompt)} tokens and the context holds {limit}, of which at "
-            "least one must be left for the answer: shorten the prompt, or raise "
-            "`context` under [model] if the model allows it",
-            code="context_exceeded",
-        )
+        raise context_exceeded(len(prompt), limit)
     return Sequence(
         request=request,
         prompt=tuple(prompt),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from qwend.engine.backend import Backend, ModelFacts
+from qwend.engine.prompt_limit import PromptLimit
 from qwend.engine.reasoning import ReasoningSplitter
 from qwend.engine.request import EngineRequest, Kind, Thinking
-from qwend.engine.template import ROLES, chatml_pieces, tokenize_pieces
+from qwend.engine.template import ROLES, Tokenize, chatml_pieces, tokenize_pieces
 from qwend.errors import EngineBug, RequestError
 
 
@@ -13,14 +14,17 @@ def prompt_tokens(request: EngineRequest, backend: Backend) -> list[int]:
     """Token ids of the prompt.
 
     Raises: RequestError if a token id is outside the vocabulary, a role is none of ROLES, the
-    model has no chat format, or cannot think and must.
+    model has no chat format, or cannot think and must; for some texts that are too long.
     """
+    tokenize: Tokenize = backend.tokenize
+    if request.kind is not Kind.TOKENIZE:
+        tokenize = PromptLimit(tokenize, min(backend.facts.cells, backend.facts.train_context))
     if request.turns is not None:
-        return _chat_tokens(request, backend)
+        return _chat_tokens(request, backend.facts, tokenize)
     if request.tokens is not None:
         return _checked_ids(request.tokens, backend.facts.vocab_size)
     if request.text is not None:
-        return backend.tokenize(request.text, request.parse_special)
+        return tokenize(request.text, request.parse_special)
     raise EngineBug(f"request {request.id} has no prompt in any form")
 
 
@@ -38,8 +42,7 @@ def _thinks(request: EngineRequest, facts: ModelFacts) -> bool:
     return form.thinks and request.thinking is not Thinking.OFF
 
 
-def _chat_tokens(request: EngineRequest, backend: Backend) -> list[int]:
-    facts = backend.facts
+def _chat_tokens(request: EngineRequest, facts: ModelFacts, tokenize: Tokenize) -> list[int]:
     if not facts.chatml:
         raise RequestError(
             "this model has no ChatML control tokens, so it cannot chat: use `complete` with "
@@ -66,7 +69,7 @@ def _chat_tokens(request: EngineRequest, backend: Backend) -> list[int]:
         form=facts.chat_format,
         thinking=_thinks(request, facts),
     )
-    return tokenize_pieces(pieces, backend.tokenize)
+    return tokenize_pieces(pieces, tokenize)
 
 
 def _checked_ids(tokens: tuple[int, ...], vocab_size: int) -> list[int]:
