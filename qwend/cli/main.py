@@ -28,6 +28,8 @@ COMMANDS = {
     "bench": ("qwend.cli.bench.command", "Measure how fast the daemon is here."),
     "doctor": ("qwend.cli.doctor.command", "Examine the machine; say what would mend it."),
     "tokenize": ("qwend.cli.tokenize", "Show the token ids of a text."),
+    "drain": ("qwend.cli.drain", "Have the daemon take no new requests."),
+    "reload": ("qwend.cli.reload", "Have the daemon read its configuration, and take requests."),
     "config": ("qwend.cli.config", "Check the configuration, or show all of it."),
     "version": ("qwend.cli.version", "Show the versions of qwenctl and of the daemon."),
 }

@@ -20,7 +20,7 @@ _MEANINGS = {
     "warming": ("the model is being loaded", "yellow"),
     "ready": ("it answers at once", "green"),
     "degraded": ("it answers, but less well than it could", "yellow"),
-    "draining": ("it finishes what it has begun, then stops", "yellow"),
+    "draining": ("it finishes what it has begun, and takes nothing new", "yellow"),
     "failed": ("it cannot answer", "red"),
 }
 

@@ -23,8 +23,10 @@ from qwend.wire import (
     ClientMessage,
     Complete,
     Done,
+    Drain,
     Prefill,
     Priority,
+    Reload,
     StatusReply,
     Tokenize,
     Welcome,
@@ -132,6 +134,17 @@ class AsyncClient:
         await self._channel.send(self._channel.session.ping(inbox))
         await self._channel.receive(inbox, at_once=True)
         return time.monotonic() - started
+
+    async def drain(self) -> None:
+        """As an administrator, have the daemon take no new requests until a `reload`."""
+        await (await self._open(Drain)).wait()
+
+    async def reload(self) -> None:
+        """As an administrator, have the daemon read its configuration, and take requests again.
+
+        Raises: RequestFailed, `invalid_value` if the configuration is bad: it stays as it was.
+        """
+        await (await self._open(Reload)).wait()
 
     async def close(self) -> None:
         """Close the connection; the daemon cancels what is still open. May be called again."""

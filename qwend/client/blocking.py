@@ -24,8 +24,10 @@ from qwend.wire import (
     ClientMessage,
     Complete,
     Done,
+    Drain,
     Prefill,
     Priority,
+    Reload,
     StatusReply,
     Tokenize,
     Welcome,
@@ -137,6 +139,17 @@ class Client:
         self._channel.send(self._channel.session.ping(inbox))
         self._channel.receive(inbox, at_once=True)
         return time.monotonic() - started
+
+    def drain(self) -> None:
+        """As an administrator, have the daemon take no new requests until a `reload`."""
+        self._open(Drain).wait()
+
+    def reload(self) -> None:
+        """As an administrator, have the daemon read its configuration, and take requests again.
+
+        Raises: RequestFailed, `invalid_value` if the configuration is bad: it stays as it was.
+        """
+        self._open(Reload).wait()
 
     def close(self) -> None:
         """Close the connection; the daemon cancels what is still open. May be called again."""

@@ -32,6 +32,7 @@ class DaemonState:
     condition: Condition = Condition.STARTING
     stage: str = "starting"
     degraded: list[str] = field(default_factory=list)
+    drained: bool = False  # an administrator wants no new requests
     passing: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def regard(self, watched: str, reasons: Iterable[str]) -> None:
@@ -51,7 +52,10 @@ class DaemonState:
 
     @property
     def word(self) -> str:
-        """What `status` says: `ready` with reasons to be better is `degraded`."""
+        """What `status` says: `ready` with reasons to be better is `degraded`, and no word for one
+        that takes no requests."""
+        if self.condition is Condition.READY and self.drained:
+            return Condition.DRAINING
         if self.condition is Condition.READY and self.reasons:
             return Condition.DEGRADED
         return self.condition

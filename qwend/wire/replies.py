@@ -15,7 +15,9 @@ from qwend.wire.requests import read_id
 from qwend.wire.usage import Timings, Usage
 
 Stage = Literal["queued", "prefill"]
-FinishReason = Literal["stop", "stop_string", "length", "cancelled", "prefilled", "tokenized"]
+FinishReason = Literal[
+    "stop", "stop_string", "length", "cancelled", "prefilled", "tokenized", "drained", "reloaded"
+]
 
 
 @dataclass(frozen=True, slots=True)

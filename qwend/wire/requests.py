@@ -235,8 +235,49 @@ class Ping:
         return cls(read_nonce(source))
 
 
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Of an administrator: take no new requests until a `reload`; those that are open go on."""
+
+    op: ClassVar[str] = "drain"
+    id: int
+
+    def to_map(self) -> dict[str, object]:
+        return {"op": self.op, "id": self.id}
+
+    @classmethod
+    def read(cls, source: Fields) -> Drain:
+        return cls(read_id(source))
+
+
+@dataclass(frozen=True, slots=True)
+class Reload:
+    """Of an administrator: read the configuration again, and take requests again."""
+
+    op: ClassVar[str] = "reload"
+    id: int
+
+    def to_map(self) -> dict[str, object]:
+        return {"op": self.op, "id": self.id}
+
+    @classmethod
+    def read(cls, source: Fields) -> Reload:
+        return cls(read_id(source))
+
+
 ClientMessage = (
-    Hello | Chat | Complete | Prefill | Tokenize | Sessions | Cancel | Credit | Status | Ping
+    Hello
+    | Chat
+    | Complete
+    | Prefill
+    | Tokenize
+    | Sessions
+    | Cancel
+    | Credit
+    | Status
+    | Ping
+    | Drain
+    | Reload
 )
 CLIENT_MESSAGES: tuple[type[ClientMessage], ...] = get_args(ClientMessage)
 

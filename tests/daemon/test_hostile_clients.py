@@ -178,7 +178,7 @@ def test_the_first_message_must_be_a_right_hello(
         ({"op": 7, "id": 1}, "invalid_message"),
         *[
             ({"op": op, "id": 1}, "unsupported")
-            for op in ("embed", "resume", "load", "unload", "drain", "reload")
+            for op in ("embed", "resume", "load", "unload")
         ],
         ({**ASK, "maxtokens": 1}, "invalid_message"),
         ({**ASK, "messages": []}, "invalid_message"),

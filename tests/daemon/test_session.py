@@ -97,7 +97,7 @@ def talk(capabilities: Sequence[str] = ()) -> Iterator[Talk]:
     config = config_with()
     broker = Broker(config, timers.clock, timers.call_later)
     broker.attach_engine(engine)
-    service = Service(broker, config.limits, Access(0), lambda uid: {}, lambda: ("scripted", 100))
+    service = Service(broker, config.limits, Access(0), lambda uid: {}, print, lambda: ("scripted", 100))
     ours, theirs = socket.socketpair()
     with ours, theirs:
         transport = FakeTransport(ours)

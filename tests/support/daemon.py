@@ -64,6 +64,11 @@ class RunningDaemon:
     def raw(self, *, hello: bool = True) -> RawClient:
         return RawClient(self.socket, hello=hello)
 
+    def admit_everybody(self) -> None:
+        """Let other users pass the directories above the socket; its mode is a setting."""
+        for directory in (self.home, self.socket.parent):
+            directory.chmod(0o755)
+
     def is_idle(self) -> bool:
         """True once no request is open and the engine holds nothing for any."""
         status = self.status()
@@ -99,12 +104,18 @@ class RunningDaemon:
 
 
 class RawClient:
-    """Sends what it is told, right or wrong, and reads message by message."""
+    """Sends what it is told, right or wrong, and reads message by message.
 
-    def __init__(self, path: Path, *, hello: bool = True) -> None:
-        self.socket = socket.socket(socket.AF_UNIX)
+    place: a path to connect to, or a connection, which becomes the client's own.
+    """
+
+    def __init__(self, place: Path | socket.socket, *, hello: bool = True) -> None:
+        if isinstance(place, socket.socket):
+            self.socket = place
+        else:
+            self.socket = socket.socket(socket.AF_UNIX)
+            self.socket.connect(str(place))
         self.socket.settimeout(DEADLINE_S)
-        self.socket.connect(str(path))
         self._read = bytearray()
         if hello:
             self.send({"op": "hello", "protocol": "qwend/1"})

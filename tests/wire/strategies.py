@@ -16,6 +16,7 @@ from qwend.wire import (
     Credit,
     DaemonMessage,
     Done,
+    Drain,
     Error,
     Generation,
     GoAway,
@@ -24,6 +25,7 @@ from qwend.wire import (
     Pong,
     Prefill,
     Progress,
+    Reload,
     SessionFacts,
     SessionMessage,
     Sessions,
@@ -122,6 +124,8 @@ client_messages: st.SearchStrategy[ClientMessage] = st.one_of(
     st.builds(Credit, ids, st.integers(1, limits.COUNT_MAX)),
     st.builds(Status),
     st.builds(Ping, maybe(ids)),
+    st.builds(Drain, ids),
+    st.builds(Reload, ids),
 )
 daemon_messages: st.SearchStrategy[DaemonMessage] = st.one_of(
     st.builds(
