@@ -17,6 +17,7 @@ from qwend.config.schema import (
     ModelConfig,
     SamplingConfig,
     SchedulerConfig,
+    SessionsConfig,
     SocketConfig,
 )
 
@@ -32,6 +33,7 @@ __all__ = [
     "ModelConfig",
     "SamplingConfig",
     "SchedulerConfig",
+    "SessionsConfig",
     "SocketConfig",
     "load_config",
     "render",

@@ -182,6 +182,14 @@ class LimitsConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class SessionsConfig:
+    enabled: bool = option(True, "keep the conversations of chats that name a session")
+    per_uid: int = option(1000, "sessions of one user", low=1, high=100_000)
+    # 400 pages of a book are about 1 MiB.
+    mb_per_uid: int = option(32, "MiB of all sessions of one user", low=1, high=2**20)
+
+
+@dataclass(frozen=True, slots=True)
 class CacheConfig:
     disk_mb: int = option(
         256, "MiB of idle prefixes kept on disk over restarts; 0: none", low=0, high=2**20
@@ -229,6 +237,7 @@ class Config:
     chat: ChatConfig = field(default_factory=ChatConfig)
     socket: SocketConfig = field(default_factory=SocketConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
+    sessions: SessionsConfig = field(default_factory=SessionsConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
     host: HostConfig = field(default_factory=HostConfig)
     log: LogConfig = field(default_factory=LogConfig)

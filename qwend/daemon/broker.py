@@ -12,36 +12,36 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
-from qwend.config import Config
+from qwend.config import Config, SessionsConfig
 from qwend.daemon.admission import Admission
+from qwend.daemon.conversations import Conversations
 from qwend.daemon.energy_ledger import EnergyLedger
 from qwend.daemon.journal import CREDIT_WINDOW, Entry, Journal, Owner, Timer
 from qwend.daemon.resolve import Resolver, Submitted, priority_of
 from qwend.daemon.translate import as_message
 from qwend.engine import hop
 from qwend.engine.events import Event, Failed, Finished, Gauges, Produced, Started
-from qwend.engine.request import PUBLIC_UID, Kind
-from qwend.errors import CapacityError
+from qwend.engine.request import Kind
+from qwend.errors import CapacityError, QwendError, RequestError
 from qwend.wire.codes import ErrorCode
 from qwend.wire.messages import DaemonMessage
 from qwend.wire.notices import Error
-from qwend.wire.replies import Progress
+from qwend.wire.prompt import ChatMessage
+from qwend.wire.replies import Done, Progress
 from qwend.wire.requests import Chat, Complete
 
 SendToEngine = Callable[[dict[str, Any]], None]
-DRAINED = "an administrator has told the daemon to take no new requests (qwenctl reload ends that)"
-# As often as somebody who waits for a person asks again.
-DRAINED_RETRY_S = 10.0
 Schedule = Callable[[float, Callable[[], None]], Timer]
 
 
 class Broker:
     """call_later: seconds, callback -> timer; clock: CLOCK_MONOTONIC in seconds.
 
-    energy: who shares out the joules; None: nobody does.
+    energy: who shares out the joules; None: nobody does. conversations: of sessions; None: none.
     """
 
     def __init__(
@@ -50,9 +50,11 @@ class Broker:
         clock: Callable[[], float],
         call_later: Schedule,
         energy: EnergyLedger | None = None,
+        conversations: Conversations | None = None,
     ) -> None:
         self.journal = Journal()
         self.resolver = Resolver(config.sampling, config.chat)
+        self.conversations = conversations or Conversations(SessionsConfig(), None)
         self.gauges: Gauges | None = None
         # The engine has a row for everyone who decodes, so no more run than it has rows.
         places = min(config.engine.max_sequences, config.engine.ubatch)
@@ -63,8 +65,6 @@ class Broker:
         self._ids = count(1)
         self._engine: SendToEngine | None = None
         self._refusal: tuple[ErrorCode, str] | None = None
-        self.drained = False
-        """Accepted requests go on, clients' new ones are told to come back later."""
         self._empty = asyncio.Event()
         self._empty.set()
 
@@ -100,6 +100,7 @@ class Broker:
         """From the next request on other defaults and limits hold."""
         self.resolver = Resolver(config.sampling, config.chat)
         self.admission.limits = config.limits
+        self.conversations.limits = config.sessions
         self._start_waiting()
 
     def submit(self, owner: Owner, message: Submitted) -> None:
@@ -118,7 +119,8 @@ class Broker:
             received_s=self._clock(),
             credit=first,
         )
-        entry = Entry(request, message.id, owner, allowance=allowance, granted=first)
+        turn = self.conversations.turn(owner.uid, message)
+        entry = Entry(request, message.id, owner, allowance=allowance, granted=first, turn=turn)
         if generation is not None and generation.deadline_s is not None:
             limit = generation.deadline_s
             entry.deadline = self._call_later(limit, lambda: self._expire(entry, limit))
@@ -127,7 +129,7 @@ class Broker:
     def cancel(self, owner: Owner, client_id: int) -> None:
         """A client's cancel. An id that has ended, or never was, is no fault: cancels race."""
         entry = self.journal.of_client(owner, client_id)
-        if entry is None:
+        if entry is None or entry.settling:
             return
         if entry.forwarded and self._engine is not None:
             self._engine(hop.cancel(entry.id))  # its `done` comes from the engine
@@ -186,10 +188,11 @@ class Broker:
         if self._refusal is not None:
             code, reason = self._refusal
             return Error(code, reason, id=message.id)
-        if self.drained and owner.uid != PUBLIC_UID:
-            return Error(ErrorCode.BUSY, DRAINED, id=message.id, retry_after_s=DRAINED_RETRY_S)
         try:
             self.admission.check(owner.uid, priority_of(message), Kind(message.op))
+            self.conversations.check(owner.uid, message)
+        except RequestError as error:
+            return Error(error.code, str(error), id=message.id)
         except CapacityError as error:
             return Error(
                 ErrorCode.BUSY, str(error), id=message.id, retry_after_s=error.retry_after_s
@@ -210,9 +213,22 @@ class Broker:
             self._forward(entry)
 
     def _forward(self, entry: Entry) -> None:
+        if entry.turn is not None and not entry.turn.has_begun:
+            entry.turn.read(lambda said: self._go_on(entry, said))
+            return
         entry.forwarded = True
         if self._engine is not None:
             self._hand_over(entry)
+
+    def _go_on(self, entry: Entry, said: tuple[ChatMessage, ...] | QwendError) -> None:
+        """Forward a request whose session was read."""
+        if self.journal.find(entry.id) is None:
+            return
+        if isinstance(said, QwendError):
+            self._withdraw(entry, Error(said.code, str(said), id=entry.client_id))
+            return
+        entry.request = replace(entry.request, turns=self.resolver.turns(said))
+        self._forward(entry)
 
     def _hand_over(self, entry: Entry) -> None:
         assert self._engine is not None
@@ -223,13 +239,40 @@ class Broker:
         if isinstance(event, Produced):
             entry.produced = event.index + len(event.ids)
             self.admission.charge(entry.owner.uid, len(event.ids))
+            if entry.turn is not None:
+                entry.turn.say(event.text)
         if isinstance(event, Started):
             self.admission.charge(entry.owner.uid, event.prompt_tokens - event.cached_tokens)
-        if isinstance(event, Finished | Failed):
-            self._close(entry, message, failed=isinstance(message, Error))
+        if isinstance(message, Done):
+            self._finish(entry, message)
+        elif isinstance(event, Finished | Failed):
+            if entry.turn is not None and isinstance(message, Error):
+                message = entry.turn.explained(message)
+            self._close(entry, message, failed=True)
         elif message is not None:
             entry.owner.send(message)
             self._grant(entry)
+
+    def _finish(self, entry: Entry, done: Done) -> None:
+        """The answer is complete; one of a session is not told so before it is on the disk."""
+        turn = entry.turn
+        if turn is None or not turn.is_worth_keeping(done.finish_reason):
+            self._close(entry, done, failed=False)
+            return
+
+        def kept(error: QwendError | None) -> None:
+            if error is None:
+                self._close(entry, done, failed=False)
+            else:
+                last = Error(error.code, str(error), id=entry.client_id)
+                self._close(entry, last, failed=True)
+
+        # A slow disk holds up nobody but who waits for this `done`.
+        entry.settling, entry.forwarded = True, False
+        self._leave(entry)
+        if entry.deadline is not None:
+            entry.deadline.cancel()
+        turn.keep(done.finish_reason, kept)
 
     def _account(self, entry: Entry, event: Event) -> float | None:
         """Joules of the request, at its end."""
@@ -269,10 +312,16 @@ class Broker:
         self._energy.forget(entry.id)
         if last is not None:
             entry.owner.send(last)
-        self.admission.leave(entry)
-        self._start_waiting()
+        if entry.turn is not None:
+            entry.turn.end()
+        if not entry.settling:
+            self._leave(entry)
         if not len(self.journal):
             self._empty.set()
+
+    def _leave(self, entry: Entry) -> None:
+        self.admission.leave(entry)
+        self._start_waiting()
 
 
 def _those_that_wait_first(entries: list[Entry]) -> list[Entry]:

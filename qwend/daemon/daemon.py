@@ -21,6 +21,9 @@ from qwend.config import Config
 from qwend.daemon.access import Access
 from qwend.daemon.broker import Broker
 from qwend.daemon.clients import Clients
+from qwend.daemon.conversation_file import ConversationFile
+from qwend.daemon.conversation_thread import ConversationThread
+from qwend.daemon.conversations import Conversations
 from qwend.daemon.fd_store import FdStore, stored
 from qwend.daemon.host_status import host_status
 from qwend.daemon.host_watch import HostWatch
@@ -40,10 +43,8 @@ from qwend.daemon.thread_limit import ThreadLimit
 from qwend.daemon.tuning import Tuning, tune
 from qwend.daemon.watchdog import Watchdog
 from qwend.daemon.world import World
-from qwend.errors import ConfigError, EngineLost, QwendError
+from qwend.errors import EngineLost, QwendError
 from qwend.wire.codes import ErrorCode
-from qwend.wire.requests import Drain
-from qwend.wire.requests import Reload as ReloadRequest
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +74,14 @@ class Daemon:
             saver=lambda: self._config.host.on_battery == "saver",
             prefix_bytes=config.cache.prefix_mb << 20,
         )
-        self._broker = Broker(config, time.monotonic, loop.call_later, self._host_watch.ledger)
+        self._conversations = self._keeper_of_conversations()
+        self._broker = Broker(
+            config,
+            time.monotonic,
+            loop.call_later,
+            self._host_watch.ledger,
+            Conversations(config.sessions, self._conversations),
+        )
         self._keeper = ConnectionKeeper(
             FdStore(self._notifier, world.environ), stored(world.environ, os.getpid())
         )
@@ -82,7 +90,6 @@ class Daemon:
             config.limits,
             Access.of(config.socket, os.geteuid()),
             self.status,
-            self._administer,
             self._resident.welcome,
             self._keeper.keep,
         )
@@ -102,6 +109,8 @@ class Daemon:
         async with AsyncExitStack() as undo:
             undo.callback(self._notifier.close)
             undo.callback(self._keeper.close)
+            if self._conversations is not None:
+                undo.push_async_callback(self._conversations.close)
             self._watch(undo)
             self._take_signals()
             if await self._unless_stopped(self._start(undo)):
@@ -123,7 +132,21 @@ class Daemon:
         await self._prefill()
         await self._listen(socket_path, undo)
         self._become_ready()
+        if self._conversations is not None:
+            self._conversations.look()
         self._keep_status(undo)
+
+    def _keeper_of_conversations(self) -> ConversationThread | None:
+        if not self._config.sessions.enabled:
+            return None
+        loop = asyncio.get_running_loop()
+
+        def degraded(reason: str) -> None:
+            log.error(reason)
+            loop.call_soon_threadsafe(self._state.degraded.append, reason)
+
+        directory = self._world.paths.state / "sessions"
+        return ConversationThread(ConversationFile(directory, time.time, degraded))
 
     async def _unless_stopped(self, start: Coroutine[Any, Any, None]) -> bool:
         """True once the start is through; False if a signal to stop came first."""
@@ -184,36 +207,14 @@ class Daemon:
         else:  # once the start is through; a stop needs none
             self._reload_asked = True
 
-    def _administer(self, asked: Drain | ReloadRequest) -> None:
-        if isinstance(asked, Drain):
-            self._take_requests(False)
-        elif self._stop.is_set():
-            raise ConfigError("the daemon is stopping; the next one reads the configuration")
-        else:
-            self._read_again()
-
-    def _take_requests(self, taking: bool) -> None:
-        self._broker.drained = self._state.drained = not taking
-        self._notifier.status(self._status_line())
-
     def _reload(self) -> None:
-        with suppress(QwendError):  # nobody to tell but the log
-            self._read_again()
-
-    def _read_again(self) -> None:
-        """Read the configuration again, and take requests again; one that is bad changes nothing.
-
-        Raises: QwendError.
-        """
+        """Read the configuration again; one that is bad changes nothing."""
         self._notifier.reloading("reading the configuration again")
         try:
             self._apply(reload(self._config, self._world.reread()))
-            self._take_requests(True)
         except QwendError as error:
             log.error("the configuration stays as it was: %s (%s)", error, error.code)
-            raise
-        finally:
-            self._notifier.ready(self._status_line())
+        self._notifier.ready(self._status_line())
 
     def _apply(self, found: Reload) -> None:
         assert self._resident.supervisor is not None

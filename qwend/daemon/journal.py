@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from qwend.engine.request import EngineRequest
 from qwend.wire.messages import DaemonMessage
+
+if TYPE_CHECKING:
+    from qwend.daemon.conversations import Turn
 
 # Tokens a request may be ahead of what its client's outbox has taken: a frame is about 100 bytes,
 # so this is the most that a client that stops reading costs, 6 KiB a request.
@@ -43,6 +46,7 @@ class Entry:
     client_id: the id the client chose; request.id is ours, unique for the life of the front.
     granted / produced: tokens the engine may make in all, tokens it has made.
     allowance: tokens the client allows in all; None: as fast as it reads.
+    turn: of a session; settling: its answer is complete, and on its way to the disk.
     """
 
     request: EngineRequest
@@ -52,6 +56,8 @@ class Entry:
     granted: int = 0
     produced: int = 0
     forwarded: bool = False
+    turn: Turn | None = None
+    settling: bool = False
     deadline: Timer | None = field(default=None, repr=False)
 
     @property

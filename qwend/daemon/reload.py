@@ -16,6 +16,8 @@ LIVE_SETTINGS = frozenset(
     {
         "engine.hung_after_s",
         "host.on_battery",
+        "sessions.per_uid",
+        "sessions.mb_per_uid",
         "socket.allow_users",
         "socket.allow_groups",
         "socket.admin_group",

@@ -69,7 +69,7 @@ class Resolver:
         if isinstance(message, Tokenize):
             return None, message.text, None
         if isinstance(message, Chat | Prefill) and message.messages is not None:
-            return self._turns(message.messages), None, None
+            return self.turns(message.messages), None, None
         assert isinstance(message, Complete | Prefill)
         if isinstance(message.prompt, str):
             return None, message.prompt, None
@@ -80,7 +80,8 @@ class Resolver:
             return self._thinking
         return Thinking.REQUIRED if message.thinking else Thinking.OFF
 
-    def _turns(self, messages: Sequence[ChatMessage]) -> tuple[ChatTurn, ...]:
+    def turns(self, messages: Sequence[ChatMessage]) -> tuple[ChatTurn, ...]:
+        """A conversation, with the default system prompt in front unless it has one."""
         turns = tuple(ChatTurn(message.role, message.content) for message in messages)
         return turns if turns[0].role == "system" else self.system_turn() + turns
 

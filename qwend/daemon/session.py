@@ -24,33 +24,32 @@ from qwend import __version__
 from qwend.config import LimitsConfig
 from qwend.daemon.access import Access
 from qwend.daemon.broker import Broker
+from qwend.daemon.conversation_asks import ConversationAsks
 from qwend.daemon.identity import Identity
 from qwend.daemon.journal import Timer
 from qwend.daemon.kept_connection import KeptConnection
 from qwend.daemon.kept_page import Record
 from qwend.daemon.resting import Resting
-from qwend.errors import LocalProtocolError, QwendError
+from qwend.errors import LocalProtocolError
 from qwend.wire.codes import ErrorCode
 from qwend.wire.connection import Connection
 from qwend.wire.events import BadMessage, EndOfStream, Event, ProtocolFailure
 from qwend.wire.messages import DaemonMessage
 from qwend.wire.notices import Error, GoAway, Pong, StatusReply
-from qwend.wire.replies import Done, FinishReason, Token, Welcome
+from qwend.wire.replies import Done, Token, Welcome
 from qwend.wire.requests import (
     Cancel,
     Chat,
     Complete,
     Credit,
-    Drain,
     Hello,
     Ping,
     Prefill,
-    Reload,
     Status,
     Tokenize,
 )
+from qwend.wire.sessions import Sessions, SessionsReply
 from qwend.wire.states import Side, State
-from qwend.wire.usage import Usage
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +64,6 @@ CAPABILITIES = (
     "reasoning",
     "priority",
     "energy",
-    "administration",
 )
 
 # Messages of one client that are handled before the others have their turn. One read can bring
@@ -90,14 +88,12 @@ class Service:
     limits, access: those in force, replaced by a reload.
     keep: have a greeted connection outlive this process, if that can be.
     held: told when a session holds more bytes than before.
-    administer: what an administrator asks for; raises QwendError if it cannot be.
     """
 
     broker: Broker
     limits: LimitsConfig
     access: Access
     status: Callable[[int | None], Mapping[str, object]]
-    administer: Callable[[Drain | Reload], None]
     welcome: Callable[[], tuple[str, int]]
     keep: Callable[[socket.socket], KeptConnection | None] = lambda connection: None
     held: Callable[[Session], None] = lambda session: None
@@ -124,6 +120,7 @@ class Session(asyncio.BufferedProtocol):
         self._left = record
         self._connection = Connection.resumed(record.held) if record else Connection(Side.DAEMON)
         self._resting = Resting(kept, self._connection, self._open_ids, self._settle)
+        self._asks = ConversationAsks(service.broker.conversations, self)
         self._capabilities = record.capabilities if record else ()
         self._transport: asyncio.Transport | None = None
         self._timer: Timer | None = None
@@ -134,10 +131,6 @@ class Session(asyncio.BufferedProtocol):
     @property
     def uid(self) -> int:
         return self._identity.uid
-
-    @property
-    def administers(self) -> bool:
-        return self._service.access.administers(self._identity)
 
     @property
     def held_bytes(self) -> int:
@@ -236,7 +229,7 @@ class Session(asyncio.BufferedProtocol):
         if not self._outgoing:
             asyncio.get_running_loop().call_soon(self.flush)
         self._resting.writing()
-        if isinstance(message, Done | Error):
+        if isinstance(message, Done | Error | SessionsReply):
             self._resting.changed()
         self._outgoing.append(frame)
 
@@ -317,7 +310,16 @@ class Session(asyncio.BufferedProtocol):
         match event:
             case Chat() | Complete() | Prefill() | Tokenize():
                 self._resting.changed()
-                broker.submit(self, event)
+                if (duplicate := self._asks.duplicate(event.id)) is not None:
+                    self.send(duplicate)
+                else:
+                    broker.submit(self, event)
+            case Sessions():
+                self._resting.changed()
+                if (duplicate := broker.duplicate(self, event.id)) is not None:
+                    self.send(duplicate)
+                else:
+                    self._asks.take(event)
             case Credit():
                 broker.allow(self, event.id, event.tokens)
             case Cancel():
@@ -325,9 +327,8 @@ class Session(asyncio.BufferedProtocol):
             case Ping():
                 self.send(Pong(event.nonce))
             case Status():
-                self.send(StatusReply(self._service.status(None if self.administers else self.uid)))
-            case Drain() | Reload():
-                self.send(self._administered(event))
+                everybody = self._service.access.administers(self._identity)
+                self.send(StatusReply(self._service.status(None if everybody else self.uid)))
             case Hello():
                 self._capabilities = tuple(one for one in CAPABILITIES if one in event.capabilities)
                 self._greet()
@@ -345,27 +346,8 @@ class Session(asyncio.BufferedProtocol):
         model, context = self._service.welcome()
         if self._transport is not None:
             self._resting.kept = self._service.keep(self._transport.get_extra_info("socket"))
-        self.send(Welcome(f"qwend {__version__}", model, context, CAPABILITIES))
-
-    def _administered(self, asked: Drain | Reload) -> Done | Error:
-        """The answer, once it is done."""
-        duplicate = self._service.broker.duplicate(self, asked.id)
-        if duplicate is not None:
-            return duplicate
-        if not self.administers:
-            return Error(
-                ErrorCode.FORBIDDEN,
-                f"{asked.op} is for administrators: root, the daemon's own user, and the members "
-                "of admin_group under [socket]",
-                id=asked.id,
-            )
-        log.info("uid %d asks for %s", self.uid, asked.op)
-        try:
-            self._service.administer(asked)
-        except QwendError as error:
-            return Error(ErrorCode.INVALID_VALUE, str(error), id=asked.id)
-        reason: FinishReason = "drained" if isinstance(asked, Drain) else "reloaded"
-        return Done(asked.id, reason, Usage(0, 0, 0))
+        capabilities = CAPABILITIES + self._service.broker.conversations.capabilities
+        self.send(Welcome(f"qwend {__version__}", model, context, capabilities))
 
     def _settle(self) -> None:
         if self._transport is not None and not self._transport.is_closing():
@@ -373,7 +355,8 @@ class Session(asyncio.BufferedProtocol):
             self._resting.settle(self._transport, self._capabilities, outgoing=outgoing)
 
     def _open_ids(self) -> tuple[int, ...]:
-        return tuple(one.client_id for one in self._service.broker.journal.of_owner(self))
+        entries = self._service.broker.journal.of_owner(self)
+        return (*(one.client_id for one in entries), *self._asks.open_ids)
 
     def _end(self) -> None:
         """The client will say nothing more: nobody waits for its requests, whether or not what is

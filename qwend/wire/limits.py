@@ -76,8 +76,11 @@ CAPABILITIES: Final = 64
 SESSION_NAME_CHARS: Final = 64
 
 SESSION_BYTES: Final = FRAME_BYTES - 64 * 1024
-"""Text of one session: more than the context of a small model holds, and any one message of it
-goes into a frame."""
+"""Of one session: more than the context of a small model holds, and any one message of it goes into
+a frame."""
+
+SESSION_MESSAGE_BYTES: Final = 64
+"""What a message counts as besides its text, so that a million empty ones are not free."""
 
 SESSION_PAGE_ENTRIES: Final = 2_000
 SESSION_PAGE_BYTES: Final = 512 * 1024

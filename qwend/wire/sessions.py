@@ -29,7 +29,7 @@ class SessionFacts:
     turns: int
     messages: int
     bytes: int
-    """Of all texts, as UTF-8."""
+    """Of all texts, as UTF-8, and SESSION_MESSAGE_BYTES for each message."""
     created_s: float
     changed_s: float
 

@@ -1,0 +1,203 @@
+"""The file of the sessions: opened and checked, set aside if it is damaged, and made anew.
+
+Owns the one connection to it, and what is in its directory, which only we may enter. Used by one
+thread at a time, that of conversation_thread.py. Knows nothing of what is asked of it.
+
+A damaged database is never written to, nor removed: it gets a name that says so, and every session
+in it that can still be read whole is copied into the new one.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import stat
+import time
+from collections.abc import Callable, Iterable
+from contextlib import closing, suppress
+from pathlib import Path
+
+from qwend.daemon.conversation_store import ConversationStore, Damaged
+from qwend.errors import HostError, RequestError
+from qwend.host.private_dir import create_file, private_directory
+from qwend.wire.codes import ErrorCode
+
+log = logging.getLogger(__name__)
+
+NAME = "sessions.db"
+# What SQLite puts beside it (sqlite.org/tempfiles.html). Shared memory it needs none, for it has
+# the file for itself.
+BESIDE = ("-wal", "-journal", "-shm")
+# How long a daemon that is just ending may still hold it.
+LOCK_WAIT_S = 2.0
+# Errors of SQLite (sqlite.org/rescode.html) that say that what was read is not what was written.
+DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+PRAGMAS = (
+    "locking_mode = EXCLUSIVE",  # one daemon, and so no shared memory that a full disk could break
+    "auto_vacuum = FULL",  # what was deleted is given back; before the first table
+    "journal_mode = WAL",
+    "synchronous = FULL",  # a commit is on the disk when it returns
+    "secure_delete = ON",  # what was deleted is overwritten
+    "foreign_keys = ON",
+    "temp_store = MEMORY",
+    "trusted_schema = OFF",  # the file could have been planted
+    "cell_size_check = ON",
+    "cache_size = -512",  # KiB; the default of 2 MiB is a tenth of this process
+)
+
+
+class ConversationFile:
+    """clock: Unix time in seconds. degraded: told why sessions are less well than they could be."""
+
+    def __init__(
+        self, directory: Path, clock: Callable[[], float], degraded: Callable[[str], None]
+    ) -> None:
+        self._directory = directory
+        self._clock = clock
+        self._degraded = degraded
+        self._store: ConversationStore | None = None
+
+    @property
+    def path(self) -> Path:
+        return self._directory / NAME
+
+    def store(self) -> ConversationStore:
+        """The store, opened and checked at the first call.
+
+        Raises: HostError, RequestError or sqlite3.Error if there is none; then ask again later.
+        """
+        if self._store is None:
+            try:
+                self._store = self._open()
+            except (sqlite3.Error, Damaged) as error:
+                if not is_damage(error):
+                    raise
+                self._store = self._renew(error)
+        return self._store
+
+    def damaged(self, error: Exception) -> None:
+        """The database was found to be damaged while it was open."""
+        self.close()
+        self._store = self._renew(error)
+
+    def close(self) -> None:
+        """May be called again."""
+        store, self._store = self._store, None
+        if store is not None:
+            with suppress(sqlite3.Error):  # what was committed is safe, and nothing else is there
+                store.close()
+
+    def _open(self) -> ConversationStore:
+        with private_directory(self._directory) as fd:
+            _check_names(self.path, fd)
+            store = ConversationStore(_connect(self.path, PRAGMAS), self._clock)
+        try:
+            store.prepare()
+            store.check()
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    def _renew(self, error: Exception) -> ConversationStore:
+        """Set the damaged file aside, and go on with what of it can be read."""
+        aside = self._set_aside()
+        store = self._open()
+        saved, there = _rescue(aside, self._clock, store)
+        self._degraded(
+            f"the sessions on the disk were damaged ({error}): {saved} of {there} could be saved, "
+            f"all that was there is in {aside}"
+        )
+        return store
+
+    def _set_aside(self) -> Path:
+        stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(self._clock()))
+        name = f"{NAME}.damaged-{stamp}"
+        number = 1
+        while os.path.lexists(self._directory / name):
+            number += 1
+            name = f"{NAME}.damaged-{stamp}-{number}"
+        with private_directory(self._directory) as fd:
+            os.rename(NAME, name, src_dir_fd=fd, dst_dir_fd=fd)
+            for ending in BESIDE:
+                with suppress(FileNotFoundError):
+                    os.rename(NAME + ending, name + ending, src_dir_fd=fd, dst_dir_fd=fd)
+            os.fsync(fd)
+        return self._directory / name
+
+
+def is_damage(error: Exception) -> bool:
+    code = getattr(error, "sqlite_errorcode", 0) or 0
+    # The lower byte is the kind, the rest says more of it.
+    return isinstance(error, Damaged) or (code & 0xFF) in DAMAGE
+
+
+def _check_names(path: Path, fd: int) -> None:
+    """Make the file if it is not there. Raises: HostError if something else has its name."""
+    for ending in ("", *BESIDE):
+        try:
+            found = os.lstat(path.name + ending, dir_fd=fd)
+        except FileNotFoundError:
+            continue
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or found.st_uid != os.geteuid():
+            cause = "it is no file of ours alone: move it away"
+            raise HostError(str(path) + ending, "keeping sessions in", cause)
+    try:
+        os.close(create_file(fd, path.name, 0o600))  # else SQLite makes it as the umask says
+    except FileExistsError:
+        return
+    except OSError as error:
+        raise HostError(str(path), "making", error) from error
+    os.fsync(fd)
+
+
+def _connect(path: Path, pragmas: Iterable[str]) -> sqlite3.Connection:
+    """Raises: sqlite3.Error."""
+    # The front opens, writes and closes it in one thread, but not in the one that made it where
+    # nothing runs in threads, as in tests.
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=rw",
+        uri=True,
+        isolation_level=None,
+        timeout=LOCK_WAIT_S,
+        check_same_thread=False,
+    )
+    try:
+        for pragma in pragmas:
+            connection.execute(f"PRAGMA {pragma}").fetchall()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _rescue(aside: Path, clock: Callable[[], float], into: ConversationStore) -> tuple[int, int]:
+    """Copy what can be read whole. Returns how many sessions were, of how many that were seen."""
+    saved = 0
+    numbers: list[int] = []
+    try:
+        with closing(_connect(aside, ("foreign_keys = OFF", "cell_size_check = ON"))) as connection:
+            damaged = ConversationStore(connection, clock)
+            numbers = damaged.numbers()
+            for number in numbers:
+                with suppress(sqlite3.Error, Damaged, TypeError, ValueError, AttributeError):
+                    into.take_in(*damaged.conversation(number))
+                    saved += 1
+    except sqlite3.Error as error:
+        log.warning("no more can be read of %s: %s", aside, error)
+    return saved, len(numbers)
+
+
+def as_refusal(error: Exception, path: Path) -> RequestError:
+    """What a client is told of an error of the file."""
+    code = getattr(error, "sqlite_errorcode", 0) or 0
+    full = code & 0xFF == sqlite3.SQLITE_FULL
+    if full or getattr(getattr(error, "cause", error), "errno", None) in (28, 122):
+        return RequestError(
+            f"the disk of {path} is full: free some space there; what was kept before is safe",
+            code=ErrorCode.NO_SPACE,
+        )
+    if code & 0xFF == sqlite3.SQLITE_BUSY:
+        error = RuntimeError("another program has it open")
+    return RequestError(f"sessions cannot be kept in {path}: {error}", code=ErrorCode.STORAGE_ERROR)
