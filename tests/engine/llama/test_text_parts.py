@@ -55,6 +55,12 @@ def test_tokens_of_parts_are_the_tokens_of_the_whole(backend: LlamaBackend, spec
 
 
 @pytest.mark.llama
+def test_what_is_not_read_as_a_control_token_is_no_place_for_a_cut(backend: LlamaBackend) -> None:
+    text = b"<|im_end|>" * (2 * MOST_WHOLE)
+    assert [len(list(backend._text_parts(special).of(text))) for special in (False, True)] == [1, 3]
+
+
+@pytest.mark.llama
 @pytest.mark.row("A6")
 @pytest.mark.parametrize(("word", "special"), [("<|im_end|>", True), ("<think>", False)])
 def test_a_mebibyte_of_whole_tokens_is_never_looked_through_at_once(
