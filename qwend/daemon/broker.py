@@ -25,7 +25,7 @@ from qwend.daemon.resolve import Resolver, Submitted, priority_of
 from qwend.daemon.translate import as_message
 from qwend.engine import hop
 from qwend.engine.events import Event, Failed, Finished, Gauges, Produced, Started
-from qwend.engine.request import Kind
+from qwend.engine.request import PUBLIC_UID, Kind
 from qwend.errors import CapacityError, QwendError, RequestError
 from qwend.wire.codes import ErrorCode
 from qwend.wire.messages import DaemonMessage
@@ -35,6 +35,9 @@ from qwend.wire.replies import Done, Progress
 from qwend.wire.requests import Chat, Complete
 
 SendToEngine = Callable[[dict[str, Any]], None]
+DRAINED = "an administrator has told the daemon to take no new requests (qwenctl reload ends that)"
+# As often as somebody who waits for a person asks again.
+DRAINED_RETRY_S = 10.0
 Schedule = Callable[[float, Callable[[], None]], Timer]
 
 
@@ -65,6 +68,8 @@ class Broker:
         self._ids = count(1)
         self._engine: SendToEngine | None = None
         self._refusal: tuple[ErrorCode, str] | None = None
+        self.drained = False
+        """Accepted requests go on, clients' new ones are told to come back later."""
         self._empty = asyncio.Event()
         self._empty.set()
 
@@ -188,6 +193,8 @@ class Broker:
         if self._refusal is not None:
             code, reason = self._refusal
             return Error(code, reason, id=message.id)
+        if self.drained and owner.uid != PUBLIC_UID:
+            return Error(ErrorCode.BUSY, DRAINED, id=message.id, retry_after_s=DRAINED_RETRY_S)
         try:
             self.admission.check(owner.uid, priority_of(message), Kind(message.op))
             self.conversations.check(owner.uid, message)

@@ -43,8 +43,10 @@ from qwend.daemon.thread_limit import ThreadLimit
 from qwend.daemon.tuning import Tuning, tune
 from qwend.daemon.watchdog import Watchdog
 from qwend.daemon.world import World
-from qwend.errors import EngineLost, QwendError
+from qwend.errors import ConfigError, EngineLost, QwendError
 from qwend.wire.codes import ErrorCode
+from qwend.wire.requests import Drain
+from qwend.wire.requests import Reload as ReloadRequest
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +92,7 @@ class Daemon:
             config.limits,
             Access.of(config.socket, os.geteuid()),
             self.status,
+            self._administer,
             self._resident.welcome,
             self._keeper.keep,
         )
@@ -207,14 +210,36 @@ class Daemon:
         else:  # once the start is through; a stop needs none
             self._reload_asked = True
 
+    def _administer(self, asked: Drain | ReloadRequest) -> None:
+        if isinstance(asked, Drain):
+            self._take_requests(False)
+        elif self._stop.is_set():
+            raise ConfigError("the daemon is stopping; the next one reads the configuration")
+        else:
+            self._read_again()
+
+    def _take_requests(self, taking: bool) -> None:
+        self._broker.drained = self._state.drained = not taking
+        self._notifier.status(self._status_line())
+
     def _reload(self) -> None:
-        """Read the configuration again; one that is bad changes nothing."""
+        with suppress(QwendError):  # nobody to tell but the log
+            self._read_again()
+
+    def _read_again(self) -> None:
+        """Read the configuration again, and take requests again; one that is bad changes nothing.
+
+        Raises: QwendError.
+        """
         self._notifier.reloading("reading the configuration again")
         try:
             self._apply(reload(self._config, self._world.reread()))
+            self._take_requests(True)
         except QwendError as error:
             log.error("the configuration stays as it was: %s (%s)", error, error.code)
-        self._notifier.ready(self._status_line())
+            raise
+        finally:
+            self._notifier.ready(self._status_line())
 
     def _apply(self, found: Reload) -> None:
         assert self._resident.supervisor is not None

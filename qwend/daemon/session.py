@@ -30,26 +30,29 @@ from qwend.daemon.journal import Timer
 from qwend.daemon.kept_connection import KeptConnection
 from qwend.daemon.kept_page import Record
 from qwend.daemon.resting import Resting
-from qwend.errors import LocalProtocolError
+from qwend.errors import LocalProtocolError, QwendError
 from qwend.wire.codes import ErrorCode
 from qwend.wire.connection import Connection
 from qwend.wire.events import BadMessage, EndOfStream, Event, ProtocolFailure
 from qwend.wire.messages import DaemonMessage
 from qwend.wire.notices import Error, GoAway, Pong, StatusReply
-from qwend.wire.replies import Done, Token, Welcome
+from qwend.wire.replies import Done, FinishReason, Token, Welcome
 from qwend.wire.requests import (
     Cancel,
     Chat,
     Complete,
     Credit,
+    Drain,
     Hello,
     Ping,
     Prefill,
+    Reload,
     Status,
     Tokenize,
 )
 from qwend.wire.sessions import Sessions, SessionsReply
 from qwend.wire.states import Side, State
+from qwend.wire.usage import Usage
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +67,7 @@ CAPABILITIES = (
     "reasoning",
     "priority",
     "energy",
+    "administration",
 )
 
 # Messages of one client that are handled before the others have their turn. One read can bring
@@ -88,12 +92,14 @@ class Service:
     limits, access: those in force, replaced by a reload.
     keep: have a greeted connection outlive this process, if that can be.
     held: told when a session holds more bytes than before.
+    administer: what an administrator asks for; raises QwendError if it cannot be.
     """
 
     broker: Broker
     limits: LimitsConfig
     access: Access
     status: Callable[[int | None], Mapping[str, object]]
+    administer: Callable[[Drain | Reload], None]
     welcome: Callable[[], tuple[str, int]]
     keep: Callable[[socket.socket], KeptConnection | None] = lambda connection: None
     held: Callable[[Session], None] = lambda session: None
@@ -131,6 +137,10 @@ class Session(asyncio.BufferedProtocol):
     @property
     def uid(self) -> int:
         return self._identity.uid
+
+    @property
+    def administers(self) -> bool:
+        return self._service.access.administers(self._identity)
 
     @property
     def held_bytes(self) -> int:
@@ -327,8 +337,9 @@ class Session(asyncio.BufferedProtocol):
             case Ping():
                 self.send(Pong(event.nonce))
             case Status():
-                everybody = self._service.access.administers(self._identity)
-                self.send(StatusReply(self._service.status(None if everybody else self.uid)))
+                self.send(StatusReply(self._service.status(None if self.administers else self.uid)))
+            case Drain() | Reload():
+                self.send(self._administered(event))
             case Hello():
                 self._capabilities = tuple(one for one in CAPABILITIES if one in event.capabilities)
                 self._greet()
@@ -348,6 +359,26 @@ class Session(asyncio.BufferedProtocol):
             self._resting.kept = self._service.keep(self._transport.get_extra_info("socket"))
         capabilities = CAPABILITIES + self._service.broker.conversations.capabilities
         self.send(Welcome(f"qwend {__version__}", model, context, capabilities))
+
+    def _administered(self, asked: Drain | Reload) -> Done | Error:
+        """The answer, once it is done."""
+        duplicate = self._service.broker.duplicate(self, asked.id)
+        if duplicate is not None:
+            return duplicate
+        if not self.administers:
+            return Error(
+                ErrorCode.FORBIDDEN,
+                f"{asked.op} is for administrators: root, the daemon's own user, and the members "
+                "of admin_group under [socket]",
+                id=asked.id,
+            )
+        log.info("uid %d asks for %s", self.uid, asked.op)
+        try:
+            self._service.administer(asked)
+        except QwendError as error:
+            return Error(ErrorCode.INVALID_VALUE, str(error), id=asked.id)
+        reason: FinishReason = "drained" if isinstance(asked, Drain) else "reloaded"
+        return Done(asked.id, reason, Usage(0, 0, 0))
 
     def _settle(self) -> None:
         if self._transport is not None and not self._transport.is_closing():
