@@ -23,11 +23,11 @@ import psutil
 import pytest
 
 from qwend.client import Token, TokenStream
-from qwend.wire import CLOSING_CODES, Error, ErrorCode, Hello, Pong, Welcome
+from qwend.wire import Error, ErrorCode, Hello, Pong, Welcome
 from qwend.wire.frame import decode_payload, encode_frame
 from qwend.wire.messages import DaemonMessage, parse_daemon
 from tests.support.daemon import DEADLINE_S, RunningDaemon, running_daemon, wait_until
-from tests.wire.malformed import BREAKING, SURVIVED, packed
+from tests.wire.malformed import BREAKING, SURVIVED, VALID, packed
 
 FRAMES = int(os.environ.get("QWEND_TEST_FRAMES", "20000"))
 """A night's run sets a million."""
@@ -57,7 +57,8 @@ def test_every_malformed_frame_is_answered_and_nobody_else_notices(daemon: Runni
     chance = random.Random(seed)
     with daemon.client() as client:
         witness = client.complete("watch", credit=0, max_tokens=2**31 - 1)
-        attack(daemon, chance)  # what is allocated once is there
+        # What is opened once, at the first request that needs it, is open.
+        exchange(daemon, HELLO + b"".join(vector.frame for vector in VALID))
         front = psutil.Process(daemon.process.pid)
         descriptors, threads = front.num_fds(), front.num_threads()
         memory_bytes = rss_anon_bytes(front.pid)
@@ -71,7 +72,7 @@ def test_every_malformed_frame_is_answered_and_nobody_else_notices(daemon: Runni
         slow.finish()
         gives_one_more(witness)
         assert set(tried) == {*SURVIVED, *BREAKING}
-        wait_until(lambda: front.num_fds() == descriptors, "descriptors are as before")
+        wait_until(lambda: front.num_fds() <= descriptors, "descriptors are as before")
         # The thread that looks at the machine comes with its first look.
         assert front.num_threads() <= threads + 1
         grown_bytes = rss_anon_bytes(front.pid) - memory_bytes
@@ -94,8 +95,11 @@ def attack(daemon: RunningDaemon, chance: random.Random) -> Counter[str]:
         assert isinstance(answers[0], Welcome)
         assert Pong(NONCE) in answers, (kinds, last)
     else:
-        assert isinstance(answers[-1], Error), (kinds, last)
-        assert answers[-1].code in CLOSING_CODES | {"invalid_message", "invalid_value"}
+        # One of them may be a hello; anything else ends the connection.
+        (first, *others) = answers
+        if not isinstance(first, Welcome):
+            assert isinstance(first, Error), (kinds, last)
+            assert not others
     return Counter([*kinds, last])
 
 

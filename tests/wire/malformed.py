@@ -19,7 +19,9 @@ from tests.wire.vectors import Vector, vectors
 
 Kind = Callable[[Random], bytes]
 
-VALID = [vector for vector in vectors() if vector.from_client]
+ORDERS = {"load", "unload", "drain", "reload"}
+"""What an administrator, as which tests may run, tells the daemon: it would do it."""
+VALID = [one for one in vectors() if one.from_client and one.fields["op"] not in ORDERS]
 SAID_BY_DAEMONS = [vector for vector in vectors() if not vector.from_client]
 REQUESTS = [vector for vector in VALID if "id" in vector.fields]
 ODD_NUMBERS = (math.nan, math.inf, -math.inf, -0.0, 1e308, 2**63, 2**64 - 1, -(2**63), 0.1)
