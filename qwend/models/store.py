@@ -1,8 +1,8 @@
 """From a model's name or path to an open file.
 
-A name is NAME.gguf in the models directory, or `guide`, the model that comes with the package;
-whatever has a slash or ends in .gguf is a path. This file does not look into a model; that is
-`header_check`.
+A name is NAME.gguf in the models directory, or one that was pulled or imported (`blob_store`),
+perhaps with :QUANT behind it; or `guide`, the model that comes with the package. Whatever has a
+slash or ends in .gguf is a path. This file does not look into a model; that is `header_check`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from qwend.errors import ModelError
+from qwend.errors import ConfigError, ModelError
+from qwend.models.blob_store import BlobStore
+from qwend.models.reference import split_name
 
 GUIDE = "guide"
 SUFFIX = ".gguf"
@@ -48,13 +50,15 @@ def resolve_model(name_or_path: str, models_dir: Path) -> ModelFile:
         name = path.name.removesuffix(SUFFIX)
     elif name_or_path == GUIDE:
         path, name = guide_path(), GUIDE
-    elif NAME.fullmatch(name_or_path):
-        path, name = (models_dir / f"{name_or_path}{SUFFIX}").absolute(), name_or_path
     else:
-        raise ModelError(
-            f"{name_or_path!r} cannot be the name of a model: 1 to 64 of A-Z a-z 0-9 . _ -; "
-            "for a file anywhere else give its path, with a slash in it"
-        )
+        name, quantization = _split(name_or_path)
+        path = (models_dir / f"{name}{SUFFIX}").absolute()
+        if quantization or not os.path.lexists(path):
+            stored = _stored(name, quantization, models_dir)
+            if stored is not None:
+                return stored
+        if quantization:
+            raise _missing(name_or_path, path, models_dir)
     if not os.path.lexists(path):
         raise _missing(name_or_path, path, models_dir)
     return ModelFile(name, path)
@@ -63,10 +67,11 @@ def resolve_model(name_or_path: str, models_dir: Path) -> ModelFile:
 def installed_models(models_dir: Path) -> list[str]:
     """The names that can be given to `resolve_model`, the built-in one first."""
     try:
-        found = sorted(p.name.removesuffix(SUFFIX) for p in models_dir.glob(f"*{SUFFIX}"))
+        found = [path.name.removesuffix(SUFFIX) for path in models_dir.glob(f"*{SUFFIX}")]
     except OSError:  # no directory, or not ours to read: then nothing of it can be used either
         found = []
-    return [GUIDE, *(name for name in found if NAME.fullmatch(name) and name != GUIDE)]
+    named = {*found, *BlobStore(models_dir).names()}
+    return [GUIDE, *(name for name in sorted(named) if NAME.fullmatch(name) and name != GUIDE)]
 
 
 def guide_path() -> Path:
@@ -90,6 +95,25 @@ def open_model(path: Path) -> int:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def _split(text: str) -> tuple[str, str]:
+    try:
+        return split_name(text)
+    except ConfigError as error:
+        raise ModelError(
+            f"{error}; for a file anywhere else give its path, with a slash in it"
+        ) from error
+
+
+def _stored(name: str, quantization: str, models_dir: Path) -> ModelFile | None:
+    """A model that was pulled or imported. Raises: ModelError if its manifest cannot be used."""
+    store = BlobStore(models_dir)
+    for stored_as in (name, f"{name}-{quantization.lower()}") if quantization else (name,):
+        manifest = store.manifest(stored_as)
+        if manifest is not None and quantization in ("", manifest.quantization):
+            return ModelFile(stored_as, store.blob_path(manifest.sha256).absolute())
+    return None
 
 
 def _check_usable(path: Path, status: os.stat_result) -> None:
@@ -126,6 +150,6 @@ def _missing(asked: str, path: Path, models_dir: Path) -> ModelError:
     listed = ", ".join(names[:LISTED]) + (", ..." if len(names) > LISTED else "")
     return ModelError(
         f"there is no model {asked!r}: {path} does not exist.{hint} "
-        f"Installed: {listed}. To install one, put its GGUF file into {models_dir} "
-        f"as NAME{SUFFIX}, or give the path of the file"
+        f"Installed: {listed}. To install one, `qwenctl pull NAME`, or put its GGUF file into "
+        f"{models_dir} as NAME{SUFFIX}, or give the path of the file"
     )

@@ -1,0 +1,71 @@
+"""`qwenctl models list`: what is there, where it lies, and which one the daemon loads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from qwend.cli.connection import socket_option
+from qwend.cli.models import place
+from qwend.cli.models.shown import mebi, say_table
+from qwend.cli.report import say_dim
+from qwend.errors import ModelError
+from qwend.models.store import GUIDE, installed_models, resolve_model
+
+
+@click.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
+@socket_option
+def command(as_json: bool, socket_path: str | None) -> None:
+    """List the models of this machine."""
+    resident = place.resident_path(place.daemon_status(socket_path))
+    found = models(resident)
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    say_table(
+        ("NAME", "QUANT", "SIZE", "FROM", ""),
+        [
+            (
+                row["name"],
+                row["quantization"],
+                mebi(row["size_bytes"]),
+                row["origin"],
+                ", ".join(word for word in ("default", "loaded") if row[word]),
+            )
+            for row in found
+        ],
+        right="SIZE",
+    )
+    if len(found) == 1:
+        say_dim("Only the guide is here; `qwenctl pull` gets a real Qwen.")
+
+
+def models(resident: Path | None) -> list[dict[str, Any]]:
+    """Every model that has a name, the built-in one first."""
+    models_dir, store = place.paths().models, place.store()
+    default = place.configured_name()
+    found = []
+    for name in installed_models(models_dir):
+        try:
+            path = resolve_model(name, models_dir).path
+            manifest = store.manifest(name) if path.parent != models_dir else None
+            trouble = "" if path.exists() else "its file is missing: pull it again"
+        except ModelError as error:
+            path, manifest, trouble = Path(), None, str(error)
+        built_in = "built in" if name == GUIDE else "a file in the models directory"
+        found.append(
+            {
+                "name": name,
+                "quantization": manifest.quantization if manifest else "",
+                "size_bytes": path.stat().st_size if not trouble else 0,
+                "origin": trouble or (manifest.origin if manifest else built_in),
+                "path": str(path),
+                "default": name == default,
+                "loaded": path == resident,
+            }
+        )
+    return found

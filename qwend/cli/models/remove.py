@@ -1,0 +1,57 @@
+"""`qwenctl models rm`: a model out of the store, unless somebody needs it."""
+
+from __future__ import annotations
+
+import click
+
+from qwend.cli.connection import socket_option
+from qwend.cli.models import place
+from qwend.cli.models.shown import mebi
+from qwend.errors import ModelError
+from qwend.models.blob_store import BlobStore
+from qwend.models.store import resolve_model
+
+
+@click.command("rm")
+@click.argument("names", nargs=-1, required=True)
+@socket_option
+def command(names: tuple[str, ...], socket_path: str | None) -> None:
+    """Remove the models NAMES from the store."""
+    store = place.store()
+    resident = place.resident_path(place.daemon_status(socket_path))
+    default = place.configured_name()
+    for name in names:
+        stored_as = stored_name(store, name)
+        manifest = None
+        if stored_as in store.names():
+            try:
+                manifest = store.manifest(stored_as)
+            except ModelError:
+                manifest = None  # damaged: it can be removed, and nothing can have loaded it
+        if manifest and resident == store.blob_path(manifest.sha256).absolute():
+            raise ModelError(
+                f"{stored_as} is loaded by the running daemon; choose another with "
+                "`qwenctl models default NAME` and restart it first",
+                code="in_use",
+            )
+        if stored_as == default:
+            raise ModelError(
+                f"{stored_as} is what the daemon loads at its next start; choose another with "
+                "`qwenctl models default NAME` first",
+                code="in_use",
+            )
+        freed = store.remove(stored_as)
+        click.echo(f"{stored_as} is removed; {mebi(freed)} are free again.")
+
+
+def stored_name(store: BlobStore, name: str) -> str:
+    """The name of its manifest: NAME:Q8_0 may be stored as NAME-q8_0. Raises: ModelError."""
+    if name in store.names():
+        return name
+    model = resolve_model(name, store.models_dir)
+    if model.name not in store.names():
+        raise ModelError(
+            f"{name} was not pulled or imported; if {model.path} is yours, remove it yourself",
+            code="not_found",
+        )
+    return model.name
