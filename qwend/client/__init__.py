@@ -20,8 +20,20 @@ from qwend.client.errors import (
     PermissionDenied,
     RequestFailed,
 )
+from qwend.client.sessions import KeptSession
 from qwend.client.stream import TokenStream
-from qwend.wire import Accepted, ChatMessage, Done, Progress, Timings, Token, Usage, Welcome
+from qwend.wire import (
+    Accepted,
+    ChatMessage,
+    Done,
+    Progress,
+    SessionFacts,
+    SessionMessage,
+    Timings,
+    Token,
+    Usage,
+    Welcome,
+)
 
 if TYPE_CHECKING:
     from qwend.client.aio import AsyncClient
@@ -37,9 +49,12 @@ __all__ = [
     "ConnectionLost",
     "DaemonUnreachable",
     "Done",
+    "KeptSession",
     "PermissionDenied",
     "Progress",
     "RequestFailed",
+    "SessionFacts",
+    "SessionMessage",
     "Timings",
     "Token",
     "TokenStream",

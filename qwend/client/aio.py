@@ -12,11 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self, Unpack
 
-from qwend.client import options
+from qwend.client import options, sessions
 from qwend.client.aio_channel import AsyncChannel, AsyncInbox
 from qwend.client.aio_stream import AsyncTokenStream
 from qwend.client.answering import Answering
 from qwend.client.options import Conversation, GenerationOptions
+from qwend.client.sessions import Asking, KeptSession, Result
 from qwend.paths import find_socket
 from qwend.wire import (
     Chat,
@@ -27,6 +28,8 @@ from qwend.wire import (
     Prefill,
     Priority,
     Reload,
+    SessionFacts,
+    SessionsReply,
     StatusReply,
     Tokenize,
     Welcome,
@@ -56,17 +59,20 @@ class AsyncClient:
         *,
         thinking: bool | None = None,
         priority: Priority | None = None,
+        session: str | None = None,
         **generation: Unpack[GenerationOptions],
     ) -> AsyncTokenStream:
         """Ask for the next message of a conversation.
 
         thinking: whether the model is to reason before it answers; None: as the daemon has it.
         priority: "background" lets others go first; None is "interactive".
+        session: name of a conversation that the daemon keeps; `messages` is only what is new then.
         """
+        sessions.check_kept(session, self.welcome)
         chosen = options.generation(**generation)
         given = options.conversation(messages)
         return await self._open(
-            lambda id_: Chat(id_, given, chosen, thinking, priority), chosen.credit
+            lambda id_: Chat(id_, given, chosen, thinking, priority, session), chosen.credit
         )
 
     async def complete(
@@ -89,14 +95,20 @@ class AsyncClient:
         partial: bool = False,
         thinking: bool | None = None,
         priority: Priority | None = None,
+        session: str | None = None,
     ) -> Done:
         """Have the daemon compute and keep what a later request will begin with.
 
         partial: the last of `messages` is still being written. thinking: that of the chat to come.
-        priority: None is "interactive" with `partial`, else "background".
+        priority: None is "interactive" with `partial`, else "background". session: as in `chat`.
         """
         stream = await self.start_prefill(
-            messages, prompt=prompt, partial=partial, thinking=thinking, priority=priority
+            messages,
+            prompt=prompt,
+            partial=partial,
+            thinking=thinking,
+            priority=priority,
+            session=session,
         )
         return await stream.wait()
 
@@ -108,16 +120,36 @@ class AsyncClient:
         partial: bool = False,
         thinking: bool | None = None,
         priority: Priority | None = None,
+        session: str | None = None,
     ) -> AsyncTokenStream:
         """`prefill` without waiting for it: the stream has no token, and can be cancelled."""
+        sessions.check_kept(session, self.welcome)
         chat = None if messages is None else options.conversation(messages)
         text = None if prompt is None else options.prompt(prompt)
-        return await self._open(lambda id_: Prefill(id_, chat, text, partial, thinking, priority))
+        return await self._open(
+            lambda id_: Prefill(id_, chat, text, partial, thinking, priority, session)
+        )
 
     async def tokenize(self, text: str, *, special: bool = False) -> tuple[int, ...]:
         """Return the token ids of `text`; `special` reads control tokens in it as such."""
         stream = await self._open(lambda id_: Tokenize(id_, text, special))
         return (await stream.wait()).tokens or ()
+
+    async def sessions(self) -> tuple[SessionFacts, ...]:
+        """Return this user's conversations that the daemon keeps, the oldest first."""
+        return await self._ask(sessions.all_sessions())
+
+    async def session(self, name: str) -> KeptSession:
+        """Return one of them whole."""
+        return await self._ask(sessions.whole_session(name))
+
+    async def rename_session(self, name: str, to: str) -> SessionFacts:
+        """Give one another name."""
+        return await self._ask(sessions.renamed(name, to))
+
+    async def delete_session(self, name: str) -> SessionFacts:
+        """Delete one; return what it was."""
+        return await self._ask(sessions.deleted(name))
 
     async def status(self) -> Mapping[str, object]:
         """Return what the daemon says of its state; docs/protocol.md lists the keys."""
@@ -161,6 +193,21 @@ class AsyncClient:
         trace: TracebackType | None,
     ) -> None:
         await self.close()
+
+    async def _ask(self, asking: Asking[Result]) -> Result:
+        """Put its questions, one after another, and return what it makes of the answers."""
+        try:
+            question = next(asking)
+            while True:
+                inbox = AsyncInbox()
+                _, data = self._channel.session.request(question, inbox)
+                await self._channel.send(data)
+                reply = await self._channel.receive(inbox, at_once=True)
+                assert isinstance(reply, SessionsReply)
+                question = asking.send(reply)
+        except StopIteration as end:
+            result: Result = end.value
+            return result
 
     async def _open(
         self, build: Callable[[int], ClientMessage], window: int | None = None

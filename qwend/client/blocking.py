@@ -12,11 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self, Unpack
 
-from qwend.client import options
+from qwend.client import options, sessions
 from qwend.client.answering import Answering
 from qwend.client.channel import Channel
 from qwend.client.options import Conversation, GenerationOptions
 from qwend.client.session import Inbox
+from qwend.client.sessions import Asking, KeptSession, Result
 from qwend.client.stream import TokenStream
 from qwend.paths import find_socket
 from qwend.wire import (
@@ -28,6 +29,8 @@ from qwend.wire import (
     Prefill,
     Priority,
     Reload,
+    SessionFacts,
+    SessionsReply,
     StatusReply,
     Tokenize,
     Welcome,
@@ -64,16 +67,21 @@ class Client:
         *,
         thinking: bool | None = None,
         priority: Priority | None = None,
+        session: str | None = None,
         **generation: Unpack[GenerationOptions],
     ) -> TokenStream:
         """Ask for the next message of a conversation.
 
         thinking: whether the model is to reason before it answers; None: as the daemon has it.
         priority: "background" lets others go first; None is "interactive".
+        session: name of a conversation that the daemon keeps; `messages` is only what is new then.
         """
+        sessions.check_kept(session, self.welcome)
         chosen = options.generation(**generation)
         given = options.conversation(messages)
-        return self._open(lambda id_: Chat(id_, given, chosen, thinking, priority), chosen.credit)
+        return self._open(
+            lambda id_: Chat(id_, given, chosen, thinking, priority, session), chosen.credit
+        )
 
     def complete(
         self,
@@ -95,14 +103,20 @@ class Client:
         partial: bool = False,
         thinking: bool | None = None,
         priority: Priority | None = None,
+        session: str | None = None,
     ) -> Done:
         """Have the daemon compute and keep what a later request will begin with.
 
         partial: the last of `messages` is still being written. thinking: that of the chat to come.
-        priority: None is "interactive" with `partial`, else "background".
+        priority: None is "interactive" with `partial`, else "background". session: as in `chat`.
         """
         stream = self.start_prefill(
-            messages, prompt=prompt, partial=partial, thinking=thinking, priority=priority
+            messages,
+            prompt=prompt,
+            partial=partial,
+            thinking=thinking,
+            priority=priority,
+            session=session,
         )
         return stream.wait()
 
@@ -114,15 +128,35 @@ class Client:
         partial: bool = False,
         thinking: bool | None = None,
         priority: Priority | None = None,
+        session: str | None = None,
     ) -> TokenStream:
         """`prefill` without waiting for it: the stream has no token, and can be cancelled."""
+        sessions.check_kept(session, self.welcome)
         chat = None if messages is None else options.conversation(messages)
         text = None if prompt is None else options.prompt(prompt)
-        return self._open(lambda id_: Prefill(id_, chat, text, partial, thinking, priority))
+        return self._open(
+            lambda id_: Prefill(id_, chat, text, partial, thinking, priority, session)
+        )
 
     def tokenize(self, text: str, *, special: bool = False) -> tuple[int, ...]:
         """Return the token ids of `text`; `special` reads control tokens in it as such."""
         return self._open(lambda id_: Tokenize(id_, text, special)).wait().tokens or ()
+
+    def sessions(self) -> tuple[SessionFacts, ...]:
+        """Return this user's conversations that the daemon keeps, the oldest first."""
+        return self._ask(sessions.all_sessions())
+
+    def session(self, name: str) -> KeptSession:
+        """Return one of them whole."""
+        return self._ask(sessions.whole_session(name))
+
+    def rename_session(self, name: str, to: str) -> SessionFacts:
+        """Give one another name."""
+        return self._ask(sessions.renamed(name, to))
+
+    def delete_session(self, name: str) -> SessionFacts:
+        """Delete one; return what it was."""
+        return self._ask(sessions.deleted(name))
 
     def status(self) -> Mapping[str, object]:
         """Return what the daemon says of its state; docs/protocol.md lists the keys."""
@@ -165,6 +199,21 @@ class Client:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _ask(self, asking: Asking[Result]) -> Result:
+        """Put its questions, one after another, and return what it makes of the answers."""
+        try:
+            question = next(asking)
+            while True:
+                inbox = Inbox()
+                _, data = self._channel.session.request(question, inbox)
+                self._channel.send(data)
+                reply = self._channel.receive(inbox, at_once=True)
+                assert isinstance(reply, SessionsReply)
+                question = asking.send(reply)
+        except StopIteration as end:
+            result: Result = end.value
+            return result
 
     def _open(
         self, build: Callable[[int], ClientMessage], window: int | None = None

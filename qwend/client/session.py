@@ -34,6 +34,7 @@ from qwend.wire import (
     Pong,
     Progress,
     ProtocolFailure,
+    SessionsReply,
     Side,
     Status,
     StatusReply,
@@ -44,7 +45,7 @@ from qwend.wire import (
 # What this client can take beyond what every client must (docs/protocol.md).
 CAPABILITIES = ("reasoning", "energy")
 
-Answer = Accepted | Progress | Token | Done | Error | StatusReply | Pong
+Answer = Accepted | Progress | Token | Done | Error | SessionsReply | StatusReply | Pong
 
 
 class Inbox:
@@ -162,8 +163,10 @@ class Session:
                 inbox.wake()
 
     def _sort(self, event: Event) -> None:
-        if isinstance(event, Accepted | Progress | Token | Done):
-            self._deliver(event, self._inboxes.get(event.id), over=isinstance(event, Done))
+        if isinstance(event, Accepted | Progress | Token):
+            self._deliver(event, self._inboxes.get(event.id))
+        elif isinstance(event, Done | SessionsReply):
+            self._deliver(event, self._inboxes.pop(event.id, None))
         elif isinstance(event, Error):
             self._sort_error(event)
         elif isinstance(event, Pong):
@@ -177,16 +180,14 @@ class Session:
         elif isinstance(event, BadMessage | ProtocolFailure):
             self.end(self._loss(f"the daemon sent what this client cannot read: {event.error}"))
 
-    def _deliver(self, answer: Answer, inbox: Inbox | None, *, over: bool = False) -> None:
-        if over and isinstance(answer, Done | Error) and answer.id is not None:
-            self._inboxes.pop(answer.id, None)
+    def _deliver(self, answer: Answer, inbox: Inbox | None) -> None:
         if inbox is not None:
             inbox.messages.append(answer)
             inbox.wake()
 
     def _sort_error(self, error: Error) -> None:
         if error.id is not None:
-            self._deliver(error, self._inboxes.get(error.id), over=True)
+            self._deliver(error, self._inboxes.pop(error.id, None))
         elif self.welcome is None:
             self.end(self._refusal(error))
         else:
