@@ -22,6 +22,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "version": set(),  # qwend/__init__.py
     "errors": set(),
     "failpoint": {"errors"},
+    "fault_report": {"errors"},
     "paths": {"errors"},
     "config": {"errors", "paths"},
     "wire": {"errors"},
@@ -35,6 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "engine.worker": {
         "errors",
         "failpoint",
+        "fault_report",
         "engine",
         "engine.llama",
         "engine.snapshot_writer",
@@ -46,6 +48,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "version",
         "errors",
         "failpoint",
+        "fault_report",
         "paths",
         "config",
         "wire",

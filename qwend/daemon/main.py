@@ -7,6 +7,7 @@ import errno
 import json
 import logging
 import os
+import resource
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack, closing, suppress
@@ -116,6 +117,8 @@ def _serve(
 ) -> None:
     from qwend.daemon.waiting_engine import WaitingEngine
 
+    # A core would hold what clients have asked and were told; the units say the same.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     points = failpoint.set_points(environ)
     paths = paths_for(environ, os.geteuid())
     script: dict[str, Any] = json.loads(environ.get(SCRIPT_VARIABLE, "{}"))

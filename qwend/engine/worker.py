@@ -39,6 +39,7 @@ from qwend.engine.snapshot_store import SnapshotStore
 from qwend.engine.snapshot_writer import SnapshotWriter
 from qwend.engine.time_slice import want_long_slices
 from qwend.errors import QwendError
+from qwend.fault_report import fault_report
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
 # Well above the front's 0: when memory runs out the kernel takes the engine, which can be started
@@ -233,10 +234,17 @@ def _prepare_process(parent: int) -> None:
         file.write(str(OOM_SCORE_ADJ))
 
 
+def _report(_kind: type[BaseException], error: BaseException, _where: object) -> None:
+    """A fault of ours ends the process: say where it is, and not what it happened to."""
+    for line in fault_report(error).splitlines():
+        complain(f"qwend engine: {line}")
+
+
 def main(argv: list[str]) -> int:
     """argv: the hop's file descriptor, the front's pid, and the backend there will be."""
     descriptor, parent, backend = int(argv[0]), int(argv[1]), argv[2]
     connection = HopSocket(socket.socket(fileno=descriptor))
+    sys.excepthook = _report
     try:
         failpoint.set_points(os.environ)
         _prepare_process(parent)

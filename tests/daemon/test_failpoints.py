@@ -88,3 +88,13 @@ def test_an_engine_dies_in_the_middle_of_an_answer_where_a_test_wants_it() -> No
             list(client.complete("x" * 200, max_tokens=200))
         wait_until(lambda: daemon.status()["engine"]["restarts"], "there is another engine")
         assert "killed by SIGKILL" in daemon.log
+
+
+@pytest.mark.row("D7")
+@pytest.mark.parametrize("point", ["engine.load", "engine.receive", "front.receive"])
+def test_a_fault_of_ours_is_logged_without_the_text_that_it_quotes(point: str) -> None:
+    count = "" if point == "engine.load" else "5*off->1*"
+    with started_daemon(script={}, QWEND_FAIL=f"{point}:{count}panic(canary words)") as daemon:
+        wait_until(lambda: "Panic: (its text is left out" in daemon.log, "the fault is logged")
+        assert "failpoint.py" in daemon.log
+        assert "canary" not in daemon.log
