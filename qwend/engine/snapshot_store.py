@@ -150,7 +150,9 @@ class SnapshotStore:
 
     def _evict_surplus(self) -> None:
         """An earlier start may have had a higher limit."""
-        for info in self.entries():
+        # What is over the limit alone goes first, and takes no others along.
+        entries = sorted(self.entries(), key=lambda info: info.file_bytes <= self.limit_bytes)
+        for info in entries:
             if self.used_bytes <= self.limit_bytes and len(self._used_ns) <= FILES_LIMIT:
                 break
             self.remove(info)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import msgpack
@@ -15,6 +16,7 @@ import pytest
 
 from qwend.client import Client, Token, TokenStream
 from tests.support.daemon import RawClient, RunningDaemon, frame, running_daemon
+from tests.wire.recordings import Recording, recordings
 
 FATAL = {"frame_too_large", "too_complex", "bad_frame", "hello_first", "protocol_mismatch"}
 ASK = {"op": "complete", "id": 1, "prompt": "hello"}
@@ -99,6 +101,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.row("A1")
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_broken_frame_is_named_and_the_connection_closed(
     daemon: RunningDaemon, name: str
@@ -109,6 +112,7 @@ def test_a_broken_frame_is_named_and_the_connection_closed(
         assert_refused(raw, code)
 
 
+@pytest.mark.row("A1")
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_broken_frame_is_no_hello(daemon: RunningDaemon, name: str) -> None:
     data, _ = BROKEN[name]
@@ -118,15 +122,21 @@ def test_a_broken_frame_is_no_hello(daemon: RunningDaemon, name: str) -> None:
         assert error["code"] in FATAL
 
 
+@pytest.mark.row("A3")
 def test_a_length_of_gigabytes_costs_no_memory(daemon: RunningDaemon, client: Client) -> None:
+    """100 connections at once say that 4 GiB will come, and nothing comes."""
     before = daemon.status()["memory"]["front_rss_bytes"]
-    for _ in range(100):
-        with daemon.raw() as raw:
+    with ExitStack() as connected:
+        all_of_them = [connected.enter_context(daemon.raw()) for _ in range(100)]
+        for raw in all_of_them:
             raw.send_bytes(of_length(2**32 - 1))
+        for raw in all_of_them:
             assert_refused(raw, "frame_too_large")
-    assert daemon.status()["memory"]["front_rss_bytes"] - before < 100 * 64 * 1024
+        after = daemon.status()["memory"]["front_rss_bytes"]
+    assert after - before < 100 * 64 * 1024
 
 
+@pytest.mark.row("A1")
 @pytest.mark.parametrize("greeted", [True, False])
 @pytest.mark.parametrize("sent", [1, 4, 9])
 def test_half_a_frame_and_the_end_is_a_bad_frame(
@@ -145,6 +155,7 @@ def test_the_end_between_two_frames_is_no_fault(daemon: RunningDaemon) -> None:
             assert raw.read_to_the_end() == []
 
 
+@pytest.mark.row("A1", "A5")
 @pytest.mark.parametrize(
     ("first", "code"),
     [
@@ -153,7 +164,10 @@ def test_the_end_between_two_frames_is_no_fault(daemon: RunningDaemon) -> None:
         ({"op": "status"}, "hello_first"),
         ({"op": "nonsense"}, "hello_first"),
         ({}, "hello_first"),
-        ({"op": "hello", "protocol": "qwend/2"}, "protocol_mismatch"),
+        *[
+            ({"op": "hello", "protocol": protocol}, "protocol_mismatch")
+            for protocol in ("qwend/2", "qwend/0", "qwend/1.0", "qwend/1 ", "QWEND/1", "", "http")
+        ],
         ({"op": "hello"}, "invalid_message"),
         ({"op": "hello", "protocol": 1}, "invalid_message"),
         ({"op": "hello", "protocol": "qwend/1", "id": 1}, "invalid_message"),
@@ -168,6 +182,7 @@ def test_the_first_message_must_be_a_right_hello(
         assert_refused(raw, code)
 
 
+@pytest.mark.row("A1")
 @pytest.mark.parametrize(
     ("message", "code"),
     [
@@ -176,10 +191,7 @@ def test_the_first_message_must_be_a_right_hello(
         ({"op": "welcome"}, "unexpected_message"),
         ({"id": 1}, "invalid_message"),
         ({"op": 7, "id": 1}, "invalid_message"),
-        *[
-            ({"op": op, "id": 1}, "unsupported")
-            for op in ("embed", "resume", "load", "unload")
-        ],
+        *[({"op": op, "id": 1}, "unsupported") for op in ("embed", "resume", "load", "unload")],
         ({**ASK, "maxtokens": 1}, "invalid_message"),
         ({**ASK, "messages": []}, "invalid_message"),
         ({"op": "complete", "id": 1}, "invalid_message"),
@@ -252,6 +264,7 @@ WRONG_MESSAGES: list[Any] = [
 ]
 
 
+@pytest.mark.row("A6")
 @pytest.mark.parametrize("name", WRONG_VALUES)
 def test_no_wrong_value_of_a_field_reaches_the_engine(daemon: RunningDaemon, name: str) -> None:
     accepted = daemon.status()["requests"]["accepted"]
@@ -266,6 +279,7 @@ def test_no_wrong_value_of_a_field_reaches_the_engine(daemon: RunningDaemon, nam
     assert daemon.status()["requests"]["accepted"] == accepted
 
 
+@pytest.mark.row("A6")
 def test_no_wrong_conversation_reaches_the_engine(daemon: RunningDaemon) -> None:
     with daemon.raw() as raw:
         for messages in WRONG_MESSAGES:
@@ -275,6 +289,79 @@ def test_no_wrong_conversation_reaches_the_engine(daemon: RunningDaemon) -> None
             assert error["id"] == 1
 
 
+def with_text(prompt: str) -> bytes:
+    return frame({**ASK, "prompt": prompt})
+
+
+OUTSIZED: dict[str, tuple[bytes, str]] = {
+    "64 MiB of text": (of_length(64 << 20), "frame_too_large"),
+    "a text of a MiB": (with_text("x" * 2**20), "frame_too_large"),
+    "10^6 biases": (of_length(6 << 20), "frame_too_large"),
+    "1,025 biases": (frame({**ASK, "logit_bias": dict.fromkeys(range(1_025), 0.0)}), "too_complex"),
+    "10,000 messages": (frame({**CHAT, "messages": [{}] * 10_000}), "too_complex"),
+    "10^9 answers": (frame({**ASK, "n": 10**9}), "invalid_message"),
+    "1,000 stops": (frame({**ASK, "stop": ["x"] * 1_000}), "invalid_value"),
+    "a seed of 2^64 - 1": (frame({**ASK, "seed": 2**64 - 1}), "invalid_value"),
+    "a bias out of range": (frame({**ASK, "logit_bias": {2**31: 1.0}}), "invalid_value"),
+}
+
+
+@pytest.mark.row("A6")
+@pytest.mark.parametrize("name", OUTSIZED)
+def test_an_outsized_request_never_reaches_the_engine(daemon: RunningDaemon, name: str) -> None:
+    data, code = OUTSIZED[name]
+    accepted = daemon.status()["requests"]["accepted"]
+    with daemon.raw() as raw:
+        raw.send_bytes(data)
+        raw.socket.shutdown(socket.SHUT_WR)
+        (error,) = raw.read_to_the_end()
+        assert (error["op"], error["code"]) == ("error", code)
+    assert daemon.status()["requests"]["accepted"] == accepted
+
+
+@pytest.mark.row("A6")
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"stop": []},
+        {"logit_bias": {}},
+        {"prompt": "\n" * 1_000},
+        {"prompt": "\0" * 1_000},
+        {"seed": 2**32 - 1},
+        {"logit_bias": dict.fromkeys(range(259), -1e4)},
+    ],
+    ids=lambda fields: next(iter(fields)),
+)
+def test_what_is_only_odd_is_answered(daemon: RunningDaemon, fields: dict[str, Any]) -> None:
+    with daemon.raw() as raw:
+        raw.send({**ASK, "credit": 1, **fields})
+        assert raw.read_until("token", id=1)
+
+
+@pytest.mark.row("A5")
+def test_a_capability_that_nobody_knows_is_no_obstacle(daemon: RunningDaemon) -> None:
+    with daemon.raw(hello=False) as raw:
+        raw.send({"op": "hello", "protocol": "qwend/1", "capabilities": ["telepathy", ""]})
+        assert raw.read_until("welcome")
+        assert raw.ping() == []
+
+
+NOT_UNDERSTOOD = {"bad_frame", "unknown_op", "invalid_message", "unexpected_message", "too_complex"}
+
+
+@pytest.mark.row("A5")
+@pytest.mark.parametrize("recorded", recordings(), ids=str)
+def test_what_clients_of_each_version_sent_is_understood(
+    daemon: RunningDaemon, recorded: Recording
+) -> None:
+    for one in recorded.from_clients:
+        with daemon.raw(hello=one.op != "hello") as raw:
+            raw.send_bytes(one.frame)
+            codes = {message["code"] for message in raw.ping() if message["op"] == "error"}
+            assert not codes & NOT_UNDERSTOOD, one
+
+
+@pytest.mark.row("A1")
 def test_a_frame_may_come_byte_by_byte(daemon: RunningDaemon) -> None:
     with daemon.raw() as raw:
         for byte in frame({"op": "ping", "nonce": 5}):
@@ -282,6 +369,7 @@ def test_a_frame_may_come_byte_by_byte(daemon: RunningDaemon) -> None:
         assert raw.read() == {"op": "pong", "nonce": 5}
 
 
+@pytest.mark.row("A1")
 def test_1000_frames_in_one_write_are_answered_in_order(daemon: RunningDaemon) -> None:
     with daemon.raw() as raw:
         raw.send_bytes(b"".join(frame({"op": "ping", "nonce": n}) for n in range(1000)))

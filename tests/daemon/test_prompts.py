@@ -11,6 +11,8 @@ from tests.support.daemon import RunningDaemon, running_daemon
 
 CONTEXT = 256
 
+pytestmark = pytest.mark.row("A6")
+
 
 @pytest.fixture(scope="module")
 def daemon() -> Iterator[RunningDaemon]:

@@ -23,12 +23,14 @@ def split(data: bytes, cuts: list[int]) -> list[bytes]:
     return [data[left:right] for left, right in itertools.pairwise(edges)]
 
 
+@pytest.mark.row("A7")
 @pytest.mark.parametrize("byte", range(256))
 def test_each_single_byte_comes_out_as_python_decodes_it(byte: int) -> None:
     data = bytes((byte,))
     assert "".join(texts([data])) == data.decode("utf-8", "replace")
 
 
+@pytest.mark.row("A7")
 def test_random_characters_survive_every_random_split() -> None:
     # 1. 5,000 texts of 1-8 characters of 1 to 4 bytes  2. cut at random places, also within
     # characters  3. the pieces' texts joined are the text.
@@ -41,12 +43,29 @@ def test_random_characters_survive_every_random_split() -> None:
         assert "".join(texts(split(data, cuts))) == text
 
 
+@pytest.mark.row("A7")
+def test_ten_thousand_characters_survive_every_split_of_their_bytes() -> None:
+    rng = random.Random(10)
+    ranges = ((0x80, 0x7FF), (0x800, 0xD7FF), (0xE000, 0xFFFF), (0x10000, 0x10FFFF))
+    for _ in range(10_000):
+        character = chr(rng.randint(*rng.choice(ranges)))
+        data = character.encode()
+        inside = range(1, len(data))
+        for count in range(len(data)):
+            for cuts in itertools.combinations(inside, count):
+                pieces = split(data, list(cuts))
+                # It comes with its last byte: not before, and not at the end only.
+                assert texts(pieces) == [""] * (len(pieces) - 1) + [character, ""]
+
+
+@pytest.mark.row("A7")
 @given(st.binary(max_size=40), st.lists(st.integers(0, 40), max_size=12))
 def test_any_bytes_in_any_split_decode_as_if_whole(data: bytes, cuts: list[int]) -> None:
     pieces = split(data, [min(cut, len(data)) for cut in cuts])
     assert "".join(texts(pieces)) == data.decode("utf-8", "replace")
 
 
+@pytest.mark.row("A7")
 @given(st.text(max_size=20))
 def test_a_character_comes_with_its_last_byte_and_no_later(text: str) -> None:
     detokenizer = Detokenizer()
@@ -62,6 +81,7 @@ def test_a_character_comes_with_its_last_byte_and_no_later(text: str) -> None:
         assert not detokenizer.pending
 
 
+@pytest.mark.row("A7")
 @pytest.mark.parametrize("held", [b"\xc3", b"\xe2\x82", b"\xf0\x9f\x98"])
 def test_an_end_within_a_character_is_one_replacement(held: bytes) -> None:
     detokenizer = Detokenizer()

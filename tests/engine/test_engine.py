@@ -102,6 +102,7 @@ def test_a_full_context_ends_the_answer_at_the_exact_token() -> None:
     check_empty(engine, backend)
 
 
+@pytest.mark.row("A8")
 def test_a_stop_string_ends_the_answer_before_itself() -> None:
     engine = engine_over(RecordingBackend(Script(answer="say no more, say")))
     said = answer(engine, ask(stop=("more", "zzz")))
@@ -116,6 +117,7 @@ def test_a_stop_that_is_certain_only_at_the_end_counts() -> None:
     assert (said.text, said.finished.finish_reason) == ("xa", "stop_string")
 
 
+@pytest.mark.row("A8")
 def test_text_held_for_a_stop_goes_out_when_the_length_is_reached() -> None:
     engine = engine_over(RecordingBackend(Script(answer="ab sto")))
     said = answer(engine, ask(stop=("stop",), max_tokens=6))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import random
 import tracemalloc
 from dataclasses import replace
 from typing import Any
@@ -76,6 +77,7 @@ def test_what_was_written_comes_back(
     assert read_tokens(file, header) == tokens
 
 
+@pytest.mark.row("C3")
 def test_every_flipped_bit_is_refused() -> None:
     for at in range(len(GOOD)):
         for bit in range(8):
@@ -84,6 +86,18 @@ def test_every_flipped_bit_is_refused() -> None:
             refused(bytes(bad))
 
 
+@pytest.mark.row("C3")
+def test_ten_thousand_times_some_flipped_bits_are_refused() -> None:
+    good = encoded(snapshot_of(tuple(range(300)), bytes(range(256)) * 8))
+    chance = random.Random(3)
+    for _ in range(10_000):
+        bad = bytearray(good)
+        for place in chance.sample(range(8 * len(good)), chance.randint(1, 8)):
+            bad[place // 8] ^= 1 << place % 8
+        refused(bytes(bad))
+
+
+@pytest.mark.row("C3")
 def test_every_truncation_is_refused_the_empty_file_too() -> None:
     for length in range(len(GOOD)):
         refused(GOOD[:length])
@@ -104,6 +118,7 @@ def test_arbitrary_bytes_are_refused(data: bytes, as_header: bool) -> None:
     refused(with_header(data) if as_header else data)
 
 
+@pytest.mark.row("C3")
 @given(st.data())
 def test_bytes_cut_out_doubled_or_overwritten_are_refused(data: st.DataObject) -> None:
     start = data.draw(st.integers(0, len(GOOD) - 1))
@@ -129,6 +144,7 @@ def test_a_header_of_another_snapshot_is_not_written() -> None:
             next(encode(replace(snapshot, **wrong)))
 
 
+@pytest.mark.row("C3")
 @pytest.mark.parametrize(
     "change",
     [
@@ -169,6 +185,7 @@ def test_a_header_over_the_limit_is_not_read() -> None:
     assert "limit" in refused(with_header({**FIELDS, "fingerprint": bytes(HEADER_LIMIT)}))
 
 
+@pytest.mark.row("C3")
 def test_lengths_that_the_file_does_not_have_cost_no_memory() -> None:
     claims = with_header({**FIELDS, "blob_bytes": 1 << 40, "token_count": TOKENS_LIMIT})
     long_header = PREAMBLE.pack(MAGIC, VERSION, 0xFFFFFFFF) + bytes(100)

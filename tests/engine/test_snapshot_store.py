@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import resource
 import stat
+import struct
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -159,6 +161,7 @@ def test_a_removed_snapshot_is_gone(tmp_path: Path) -> None:
     assert store.read(info) is None
 
 
+@pytest.mark.row("C3")
 def test_every_damaged_file_is_refused_at_the_scan_or_at_the_read(tmp_path: Path) -> None:
     store = store_at(tmp_path)
     info = store.write(1000, TOKENS, BLOB)
@@ -191,6 +194,7 @@ def test_a_changed_owner_is_noticed_at_the_scan(tmp_path: Path) -> None:
     assert names(tmp_path / "a") == set()
 
 
+@pytest.mark.row("C3")
 def test_a_file_of_a_uid_that_cannot_be_is_removed_and_the_others_are_found(tmp_path: Path) -> None:
     """Found by scripts/fuzz: no name could be made of it, and the engine ended at its start."""
     store = store_at(tmp_path)
@@ -204,6 +208,31 @@ def test_a_file_of_a_uid_that_cannot_be_is_removed_and_the_others_are_found(tmp_
     assert not bad.exists()
 
 
+@pytest.mark.row("C3")
+def test_a_sparse_file_of_10_gib_is_no_snapshot_and_costs_no_memory(tmp_path: Path) -> None:
+    """1. A file whose header asks for 10 GiB that are not on the disk, under the right name. 2. It
+    is over the limit, and goes. 3. One in the place of a good file is not read, and refused."""
+    store = store_at(tmp_path)
+    good = store.write(1000, TOKENS, BLOB)
+    assert good is not None
+    hollow = store.files.info(1001, TOKENS, 10 << 30, 1)
+    (tmp_path / hollow.name).write_bytes(hollow.header.packed() + struct.pack("<40i", *TOKENS))
+    os.truncate(tmp_path / hollow.name, hollow.file_bytes)
+    tracemalloc.start()
+    try:
+        again = store_at(tmp_path)
+        assert [info.name for info in again.entries()] == [good.name]
+        os.truncate(tmp_path / good.name, 10 << 30)
+        assert again.read(good) is None
+        assert store_at(tmp_path).entries() == []
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1 << 20
+    assert names(tmp_path) == set()
+
+
+@pytest.mark.row("C3")
 @pytest.mark.parametrize("length", [0, 1, 100, 300])
 def test_a_cut_file_is_removed_at_the_scan(tmp_path: Path, length: int) -> None:
     store = store_at(tmp_path)
@@ -215,12 +244,14 @@ def test_a_cut_file_is_removed_at_the_scan(tmp_path: Path, length: int) -> None:
     assert names(tmp_path) == set()
 
 
+@pytest.mark.row("C3")
 def test_what_another_model_left_is_removed(tmp_path: Path) -> None:
     write(store_at(tmp_path), 1)
     assert store_at(tmp_path, fingerprint=b"other").entries() == []
     assert names(tmp_path) == set()
 
 
+@pytest.mark.row("C3")
 def test_another_models_file_under_our_name_is_removed(tmp_path: Path) -> None:
     ours, theirs = store_at(tmp_path / "a"), store_at(tmp_path / "b", fingerprint=b"other")
     mine, other = ours.write(1000, TOKENS, BLOB), theirs.write(1000, TOKENS, BLOB)
@@ -241,6 +272,7 @@ def test_what_a_writer_that_died_left_is_no_obstacle(tmp_path: Path) -> None:
     assert names(tmp_path) == {info.name}
 
 
+@pytest.mark.row("C3")
 def test_leftovers_are_removed_and_other_names_are_left_alone(tmp_path: Path) -> None:
     key = "0" * 32
     (tmp_path / f".tmp-{key}.snapshot").write_bytes(b"half")

@@ -41,6 +41,7 @@ def chunked(text: str, cuts: Sequence[int]) -> list[str]:
     return [text[left:right] for left, right in itertools.pairwise(edges)]
 
 
+@pytest.mark.row("A8")
 def test_ten_thousand_random_streams_are_cut_at_the_earliest_stop() -> None:
     # Few letters, so that stops overlap, begin each other and stand at the very end; two of
     # them of several bytes.
@@ -55,6 +56,7 @@ def test_ten_thousand_random_streams_are_cut_at_the_earliest_stop() -> None:
         assert stream(chunks, stops) == cut(text, stops), (chunks, stops)
 
 
+@pytest.mark.row("A8")
 @given(
     st.text("ab", max_size=24),
     st.lists(st.text("ab", min_size=1, max_size=6), min_size=1, max_size=4),

@@ -77,6 +77,7 @@ def test_before_the_greeting_every_fault_is_fatal(frame: Refused) -> None:
     assert event.error.code in (frame.code, "hello_first")
 
 
+@pytest.mark.row("A5")
 def test_another_protocol_is_refused_by_name() -> None:
     hello = encode_frame({"op": "hello", "protocol": "qwend/2"})
     error = failure(deliver(hello, Connection(Side.DAEMON))).error
@@ -91,6 +92,7 @@ def test_a_hello_with_an_unknown_field_is_told_which() -> None:
     assert "did you mean 'client'?" in str(error)
 
 
+@pytest.mark.row("A1")
 def test_a_second_hello_is_unexpected_and_the_connection_lives() -> None:
     client, daemon = open_pair()
     (event,) = deliver(encode_frame(Hello().to_map()), daemon)
@@ -112,6 +114,7 @@ def test_each_refused_frame_of_the_page_is_answered_with_its_code(frame: Refused
     assert client.state is daemon.state is (State.CLOSING if fatal else State.OPEN)
 
 
+@pytest.mark.row("A1")
 def test_after_a_fatal_fault_nothing_more_is_read() -> None:
     client, daemon = open_pair()
     failure(deliver(b"\0\0\0\0" + client.send(Ping()), daemon))
@@ -157,6 +160,7 @@ def test_an_end_between_frames_is_an_end() -> None:
     assert daemon.next_event() is None
 
 
+@pytest.mark.row("A1")
 def test_an_end_inside_a_frame_is_a_fault() -> None:
     for vector in vectors():
         for cut in range(1, len(vector.frame)):

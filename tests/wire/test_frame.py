@@ -16,6 +16,7 @@ def read_all(reader: FrameReader) -> list[bytes]:
     return list(iter(reader.next_payload, None))
 
 
+@pytest.mark.row("A1")
 @pytest.mark.parametrize("vector", vectors(), ids=str)
 def test_a_frame_split_anywhere_is_the_same_frame(vector: Vector) -> None:
     for cut in range(len(vector.frame) + 1):
@@ -27,6 +28,7 @@ def test_a_frame_split_anywhere_is_the_same_frame(vector: Vector) -> None:
         assert len(reader) == 0
 
 
+@pytest.mark.row("A1")
 def test_bytes_that_come_one_by_one_are_frames_in_the_end() -> None:
     frames = [vector.frame for vector in vectors()]
     reader = FrameReader(limits.FRAME_BYTES)
@@ -37,6 +39,7 @@ def test_bytes_that_come_one_by_one_are_frames_in_the_end() -> None:
     assert payloads == [frame[4:] for frame in frames]
 
 
+@pytest.mark.row("A1")
 def test_a_thousand_frames_in_one_read_are_a_thousand_frames() -> None:
     frame = encode_frame({"op": "ping"})
     reader = FrameReader(limits.FRAME_BYTES)
@@ -45,6 +48,7 @@ def test_a_thousand_frames_in_one_read_are_a_thousand_frames() -> None:
     assert len(reader) == 5
 
 
+@pytest.mark.row("A1", "A3")
 @pytest.mark.parametrize(
     ("length", "code"),
     [
@@ -71,6 +75,7 @@ def test_a_payload_of_exactly_the_limit_passes() -> None:
     assert reader.next_payload() == b"x" * 16
 
 
+@pytest.mark.row("A3")
 def test_a_huge_length_takes_no_memory() -> None:
     tracemalloc.start()
     try:
@@ -84,6 +89,24 @@ def test_a_huge_length_takes_no_memory() -> None:
     assert peak < 100 * 1024
 
 
+@pytest.mark.row("A3")
+@pytest.mark.parametrize("received", [0, 1, 1_000, 60_000, 1_000_000])
+def test_a_frame_that_is_awaited_takes_the_memory_that_has_come_of_it(received: int) -> None:
+    reader = FrameReader(limits.FRAME_BYTES)
+    tracemalloc.start()
+    try:
+        reader.feed(limits.FRAME_BYTES.to_bytes(4, "big"))
+        for start in range(0, received, 1_000):
+            reader.feed(bytes(min(1_000, received - start)))
+            assert reader.next_payload() is None
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # A bytearray grows by an eighth more than it needs, and by twice that while it moves.
+    assert peak <= 2 * received + received // 4 + 64 * 1024
+
+
+@pytest.mark.row("A1")
 @pytest.mark.parametrize("vector", vectors(), ids=str)
 def test_every_truncated_payload_is_refused(vector: Vector) -> None:
     payload = vector.frame[4:]
@@ -93,6 +116,7 @@ def test_every_truncated_payload_is_refused(vector: Vector) -> None:
         assert (caught.value.code, caught.value.fatal) == ("bad_frame", True)
 
 
+@pytest.mark.row("A1")
 @pytest.mark.parametrize("vector", vectors(), ids=str)
 def test_bytes_after_the_map_are_refused(vector: Vector) -> None:
     for rest in (b"\x00", b"\xc1", vector.frame):

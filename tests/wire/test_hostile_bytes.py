@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -52,21 +53,25 @@ def swallow(daemon: Connection, data: bytes) -> list[Event]:
     return events
 
 
+@pytest.mark.row("A2")
 @given(st.binary(max_size=300))
 def test_garbage_to_a_new_connection_is_answered(data: bytes) -> None:
     swallow(Connection(Side.DAEMON), data)
 
 
+@pytest.mark.row("A2")
 @given(st.binary(max_size=300))
 def test_garbage_to_an_open_connection_is_answered(data: bytes) -> None:
     swallow(open_daemon(), data)
 
 
+@pytest.mark.row("A2")
 @given(st.lists(st.binary(min_size=1, max_size=100), max_size=5))
 def test_garbage_in_good_frames_is_answered(payloads: list[bytes]) -> None:
     swallow(open_daemon(), b"".join(len(p).to_bytes(4, "big") + p for p in payloads))
 
 
+@pytest.mark.row("A2")
 @given(st.binary(max_size=300))
 def test_a_client_survives_a_daemon_that_speaks_garbage(data: bytes) -> None:
     client = Connection(Side.CLIENT)
@@ -76,6 +81,7 @@ def test_a_client_survives_a_daemon_that_speaks_garbage(data: bytes) -> None:
     list(client.events())
 
 
+@pytest.mark.row("A1", "A2")
 def test_damaged_frames_are_read_or_answered_and_the_next_connection_is_as_new() -> None:
     seed = int(os.environ.get("QWEND_TEST_SEED") or random.SystemRandom().randrange(2**32))
     print(f"QWEND_TEST_SEED={seed}")

@@ -75,6 +75,7 @@ ALLOWED = {
 }
 
 
+@pytest.mark.row("A4")
 @pytest.mark.parametrize("payload", TOO_COMPLEX.values(), ids=TOO_COMPLEX.keys())
 def test_a_complex_frame_is_refused_without_memory_or_time(payload: bytes) -> None:
     tracemalloc.start()
@@ -90,6 +91,7 @@ def test_a_complex_frame_is_refused_without_memory_or_time(payload: bytes) -> No
     assert time.process_time() - started < SLOW_S
 
 
+@pytest.mark.row("A4")
 @pytest.mark.parametrize("payload", ALLOWED.values(), ids=ALLOWED.keys())
 def test_the_largest_frames_allowed_stay_within_memory_and_time(payload: bytes) -> None:
     assert len(payload) <= limits.FRAME_BYTES

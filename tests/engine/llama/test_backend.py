@@ -71,6 +71,7 @@ def test_lone_surrogates_become_question_marks(backend: LlamaBackend) -> None:
     assert b"".join(map(backend.token_bytes, tokens)) == b"a?b"
 
 
+@pytest.mark.row("A6")
 def test_a_million_newlines_are_tokenized(backend: LlamaBackend) -> None:
     assert len(backend.tokenize("\n" * 1_000_000, False)) == 1_000_000
 
@@ -84,6 +85,7 @@ def test_only_end_tokens_end_an_answer(backend: LlamaBackend) -> None:
 # Cells
 
 
+@pytest.mark.row("C3")
 def test_save_trim_restore_continues_as_if_undisturbed(backend: LlamaBackend) -> None:
     expected = undisturbed(backend)
     feed(backend, 0, TEXT)

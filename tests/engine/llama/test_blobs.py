@@ -48,12 +48,14 @@ def test_a_sound_blob_is_taken(tiny_model: Path) -> None:
     assert outcomes(tiny_model, [blob_from(tiny_model)]) == ["taken"]
 
 
+@pytest.mark.row("C3")
 def test_every_truncation_is_refused(tiny_model: Path) -> None:
     good = blob_from(tiny_model)
     lengths = [*range(200), *range(200, len(good), 97), len(good) - 1]
     assert set(outcomes(tiny_model, [good[:length] for length in lengths])) == {"refused"}
 
 
+@pytest.mark.row("C3")
 def test_every_flipped_bit_is_refused(tiny_model: Path) -> None:
     good, random = blob_from(tiny_model), Random(3)
     places = [*range(300), *(random.randrange(len(good)) for _ in range(300))]
@@ -65,12 +67,14 @@ def test_every_flipped_bit_is_refused(tiny_model: Path) -> None:
     assert set(outcomes(tiny_model, damaged)) == {"refused"}
 
 
+@pytest.mark.row("C3")
 def test_what_is_no_blob_is_refused(tiny_model: Path) -> None:
     good = blob_from(tiny_model)
     noise = Random(4).randbytes(5_000)
     assert set(outcomes(tiny_model, [b"", b"\0", noise, good + b"\0", good + good])) == {"refused"}
 
 
+@pytest.mark.row("C3")
 def test_a_blob_of_other_settings_or_another_shape_is_refused(
     tiny_model: Path, tmp_path: Path
 ) -> None:

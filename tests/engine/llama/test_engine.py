@@ -70,6 +70,7 @@ class Forced:
     def close(self) -> None: ...
 
 
+@pytest.mark.row("A7")
 def test_text_forced_byte_by_byte_comes_out_character_by_character(
     backend: LlamaBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -87,6 +88,7 @@ def test_text_forced_byte_by_byte_comes_out_character_by_character(
         assert said.ids == tuple(tokens)
 
 
+@pytest.mark.row("A7")
 @pytest.mark.parametrize("byte", [0x00, 0x41, 0x80, 0xC3, 0xE4, 0xF0, 0xFF])
 def test_text_of_any_byte_is_valid_text(backend: LlamaBackend, byte: int) -> None:
     sampling = SamplingParams(temperature=0.0, logit_bias=((byte_token(backend, byte), 1e4),))
@@ -99,6 +101,7 @@ def byte_token(backend: LlamaBackend, byte: int) -> int:
     return next(token for token in range(END) if backend.token_bytes(token) == bytes((byte,)))
 
 
+@pytest.mark.row("A9")
 def test_control_tokens_in_content_stay_text(backend: LlamaBackend) -> None:
     # 500 contents of control tokens and their pieces: the ids above the bytes are the scaffold's.
     random = Random(9)
@@ -182,6 +185,7 @@ def test_greedy_alone_is_greedy_beside_three_others(guide: LlamaBackend) -> None
     assert [together[request.id].ids for request in requests] == alone
 
 
+@pytest.mark.row("C3")
 def test_a_restored_conversation_goes_on_as_if_it_had_stayed(guide: LlamaBackend) -> None:
     first = ask(user(QUESTIONS[0]), max_tokens=32)
     engine = engine_over(guide)
