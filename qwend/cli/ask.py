@@ -17,6 +17,7 @@ from qwend.cli.generation import (
     chosen,
     common_options,
     further_options,
+    session_option,
     think_option,
 )
 from qwend.cli.report import say_dim
@@ -31,6 +32,7 @@ from qwend.wire import Priority
 @further_options
 @think_option
 @background_option
+@session_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
 @click.option("--no-stream", is_flag=True, help="Print the whole answer at its end.")
 @click.option("--timings", is_flag=True, help="Show times and token counts on stderr.")
@@ -40,6 +42,7 @@ def command(
     system: str | None,
     thinking: bool | None,
     priority: Priority | None,
+    session: str | None,
     as_json: bool,
     no_stream: bool,
     timings: bool,
@@ -61,7 +64,9 @@ def command(
     with connect(socket_path, patient=True) as client:
         try:
             options = chosen(**generation)
-            with client.chat(messages, thinking=thinking, priority=priority, **options) as stream:
+            with client.chat(
+                messages, thinking=thinking, priority=priority, session=session, **options
+            ) as stream:
                 done = _follow(stream, None if as_json or no_stream else screen)
         except KeyboardInterrupt:
             # Leaving the stream has told the daemon to stop.

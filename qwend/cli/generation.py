@@ -44,6 +44,15 @@ def further_options(command: Command) -> Command:
     return command
 
 
+def session_option(command: Command) -> Command:
+    """--session."""
+    return click.option(
+        "--session",
+        metavar="NAME",
+        help="Go on with this conversation, which the daemon keeps; a new name begins one.",
+    )(command)
+
+
 def think_option(command: Command) -> Command:
     """--think, --no-think."""
     return click.option(

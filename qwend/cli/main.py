@@ -23,10 +23,12 @@ from qwend.errors import QwendError
 COMMANDS = {
     "chat": ("qwend.cli.chat.command", "Talk with the model, turn by turn."),
     "ask": ("qwend.cli.ask", "Ask one question and stream the answer."),
+    "sessions": ("qwend.cli.sessions", "Show and manage the conversations that are kept."),
     "status": ("qwend.cli.status", "Show how the daemon is."),
     "ping": ("qwend.cli.ping", "See whether the daemon answers, and how fast."),
     "bench": ("qwend.cli.bench.command", "Measure how fast the daemon is here."),
     "doctor": ("qwend.cli.doctor.command", "Examine the machine; say what would mend it."),
+    "logs": ("qwend.cli.logs", "Show the daemon's log."),
     "tokenize": ("qwend.cli.tokenize", "Show the token ids of a text."),
     "drain": ("qwend.cli.drain", "Have the daemon take no new requests."),
     "reload": ("qwend.cli.reload", "Have the daemon read its configuration, and take requests."),

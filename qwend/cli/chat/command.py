@@ -14,23 +14,26 @@ from qwend.cli.chat.conversation import Conversation
 from qwend.cli.chat.lines import PipedLines, Questions
 from qwend.cli.chat.link import Link
 from qwend.cli.chat.prefiller import Prefiller
+from qwend.cli.chat.session import resumed, show_last_turn
 from qwend.cli.chat.slash import HELP, KEYS, Leave, SlashCommands
 from qwend.cli.chat.turn import Settings, Turns
 from qwend.cli.chat.typeahead import TypeAhead
 from qwend.cli.connection import connect, socket_option
 from qwend.cli.exits import Exit
-from qwend.cli.generation import chosen, common_options, think_option
+from qwend.cli.generation import chosen, common_options, session_option, think_option
 from qwend.cli.report import say, say_dim
 
 
 @click.command("chat")
 @common_options
 @think_option
+@session_option
 @click.option("--timings", is_flag=True, help="Show times and token counts after each answer.")
 @click.option("--no-typeahead", is_flag=True, help="Compute nothing before Enter is pressed.")
 @socket_option
 def command(
     system: str | None,
+    session: str | None,
     timings: bool,
     no_typeahead: bool,
     socket_path: str | None,
@@ -42,18 +45,22 @@ def command(
     more. Without a terminal, each line of standard input is one question.
     """
     at_terminal = sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
-    conversation = Conversation(system)
     settings = Settings(chosen(**generation), timings)
     link = Link(lambda: connect(socket_path, patient=True), say_dim)
     welcome = link.client().welcome
+    conversation = Conversation(system)
+    if session is not None:
+        conversation = resumed(link.client(), session, system)
     turns = Turns(link, conversation, settings, Screen(sys.stdout), say_dim)
     if at_terminal:
         say_dim(f"{welcome.model} on {welcome.server}, {welcome.context:,} tokens of context.")
         say_dim(KEYS)
+        show_last_turn(conversation, Screen(sys.stdout))
     prefiller = Prefiller(
         lambda: connect(socket_path),
         lambda: not on_battery(),
         thinking=generation.get("thinking"),
+        session=session,
     )
     try:
         questions = _questions(at_terminal, None if no_typeahead else prefiller, conversation)

@@ -6,30 +6,48 @@ Rule 2: this file does not know the daemon.
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterable
 
+from qwend.cli.transcript import as_json, as_markdown
 from qwend.wire import ChatMessage
 
 
 class Conversation:
-    """system: in front of everything; None leaves it to the daemon."""
+    """system: in front of everything; None leaves it to the daemon.
 
-    def __init__(self, system: str | None = None) -> None:
+    session: the daemon keeps what is said, under this name. said: what it has of it already.
+    """
+
+    def __init__(
+        self,
+        system: str | None = None,
+        session: str | None = None,
+        said: Iterable[ChatMessage] = (),
+    ) -> None:
         self.system = system
-        self._said: list[ChatMessage] = []
+        self.session = session
+        self._said = list(said)
 
     def __len__(self) -> int:
         return len(self._said)
 
     @property
     def messages(self) -> tuple[ChatMessage, ...]:
-        """What a request carries."""
-        first = () if self.system is None else (ChatMessage("system", self.system),)
+        """All of it."""
+        # What the daemon has kept begins with its own.
+        own = bool(self._said) and self._said[0].role == "system"
+        first = () if self.system is None or own else (ChatMessage("system", self.system),)
         return (*first, *self._said)
 
+    @property
+    def request(self) -> tuple[ChatMessage, ...]:
+        """What a request carries: of a session only what is new, which is the question."""
+        return self.messages if self.session is None else self._new(self._said[-1])
+
     def asking(self, text: str) -> tuple[ChatMessage, ...]:
-        """What `messages` would be if `text` were asked now."""
-        return (*self.messages, ChatMessage("user", text))
+        """What `request` would be if `text` were asked now."""
+        question = ChatMessage("user", text)
+        return (*self.messages, question) if self.session is None else self._new(question)
 
     def ask(self, text: str) -> None:
         self._said.append(ChatMessage("user", text))
@@ -45,8 +63,12 @@ class Conversation:
         self._said.clear()
 
     def as_markdown(self) -> str:
-        return "\n\n".join(f"**{each.role}**\n\n{each.content}" for each in self.messages) + "\n"
+        return as_markdown(self.messages)
 
     def as_json(self) -> str:
-        said = [{"role": each.role, "content": each.content} for each in self.messages]
-        return json.dumps(said, ensure_ascii=False, indent=2) + "\n"
+        return as_json([{"role": each.role, "content": each.content} for each in self.messages])
+
+    def _new(self, question: ChatMessage) -> tuple[ChatMessage, ...]:
+        # Said each time: the daemon keeps it once, and says so if the session has another.
+        first = () if self.system is None else (ChatMessage("system", self.system),)
+        return (*first, question)

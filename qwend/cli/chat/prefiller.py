@@ -38,7 +38,7 @@ class Prefiller:
     """At most one prefill at a time, always the newest. Starts nothing before the first `ask`.
 
     connect: opens a client for the worker alone. allowed: asked in the worker before each prefill.
-    thinking: that of the chat, for it decides how an answer is opened.
+    thinking: that of the chat, for it decides how an answer is opened. session: the chat's.
     An error that the daemon answers ends it for good; a lost connection is replaced.
     """
 
@@ -48,10 +48,12 @@ class Prefiller:
         allowed: Callable[[], bool],
         *,
         thinking: bool | None = None,
+        session: str | None = None,
     ) -> None:
         self._connect = connect
         self._allowed = allowed
         self._thinking = thinking
+        self._session = session
         # The only thing that both threads touch: putting never waits.
         self._jobs: SimpleQueue[Job | _End] = SimpleQueue()
         self._worker: threading.Thread | None = None
@@ -130,7 +132,9 @@ class Prefiller:
             self._client = self._connect()
         if CAPABILITY not in self._client.welcome.capabilities:
             raise RequestFailed("unsupported", f"this daemon cannot do {CAPABILITY!r}")
-        self._stream = self._client.start_prefill(messages, partial=True, thinking=self._thinking)
+        self._stream = self._client.start_prefill(
+            messages, partial=True, thinking=self._thinking, session=self._session
+        )
 
     def _drop(self) -> None:
         self._stream = None

@@ -7,12 +7,12 @@ Rule 2: this file does not know the terminal.
 from __future__ import annotations
 
 import difflib
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 from qwend.cli.chat.conversation import Conversation
 from qwend.cli.chat.turn import Settings
+from qwend.cli.transcript import is_json, write_new
 
 HELP = {
     "/help": "show this list",
@@ -55,8 +55,7 @@ class SlashCommands:
                 self._say("\n".join(f"{each:<10}{text}" for each, text in HELP.items()))
                 self._say(KEYS)
             case "/clear":
-                self._conversation.clear()
-                self._say("The conversation is forgotten.")
+                self._clear()
             case "/system":
                 self._system(rest.strip())
             case "/timings":
@@ -72,8 +71,18 @@ class SlashCommands:
                 self._say(f"There is no {name}; {hint}")
         return True
 
+    def _clear(self) -> None:
+        session = self._conversation.session
+        if session is not None:
+            self._say(f"It is kept; 'qwenctl sessions delete {session}' forgets it for good.")
+            return
+        self._conversation.clear()
+        self._say("The conversation is forgotten.")
+
     def _system(self, text: str) -> None:
-        if text:
+        if text and self._conversation.session is not None and len(self._conversation):
+            self._say("The session has begun: its system prompt stays as it is.")
+        elif text:
             self._conversation.system = text
             self._say("The system prompt is set, for the answers to come.")
         else:
@@ -84,13 +93,9 @@ class SlashCommands:
             self._say("Say where: /save FILE")
             return
         path = Path(name).expanduser()
-        as_json = path.suffix == ".json"
-        text = self._conversation.as_json() if as_json else self._conversation.as_markdown()
+        said = self._conversation
         try:
-            # Never over a file that exists, and for the owner's eyes only.
-            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with open(handle, "w", encoding="utf-8") as file:
-                file.write(text)
+            write_new(path, said.as_json() if is_json(path) else said.as_markdown())
         except OSError as error:
             self._say(f"Cannot save to {path}: {error.strerror}")
         else:

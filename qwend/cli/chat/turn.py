@@ -59,7 +59,9 @@ class Turns:
             done = None
             self._screen.end_line()
             self._notice(f"qwenctl: {describe(error)}")
-        self._conversation.answer(self._text)
+        # A session does not keep a turn that has failed, and so neither do we.
+        kept = done is not None or self._conversation.session is None
+        self._conversation.answer(self._text if kept else "")
         self._screen.end_line()
         if remark:
             self._notice(f"({remark})")
@@ -83,7 +85,11 @@ class Turns:
     def _answer(self) -> Done:
         client = self._link.client()
         waiting = Waiting()
-        stream = client.chat(self._conversation.messages, **self._settings.generation)
+        stream = client.chat(
+            self._conversation.request,
+            session=self._conversation.session,
+            **self._settings.generation,
+        )
         try:
             with first_calls(stream.cancel) as interrupts:
                 for event in stream.events():
