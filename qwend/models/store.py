@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qwend.errors import ConfigError, ModelError
-from qwend.models.blob_store import BlobStore
-from qwend.models.reference import split_name
 
 GUIDE = "guide"
 SUFFIX = ".gguf"
@@ -70,6 +68,8 @@ def installed_models(models_dir: Path) -> list[str]:
         found = [path.name.removesuffix(SUFFIX) for path in models_dir.glob(f"*{SUFFIX}")]
     except OSError:  # no directory, or not ours to read: then nothing of it can be used either
         found = []
+    from qwend.models.blob_store import BlobStore
+
     named = {*found, *BlobStore(models_dir).names()}
     return [GUIDE, *(name for name in sorted(named) if NAME.fullmatch(name) and name != GUIDE)]
 
@@ -98,6 +98,9 @@ def open_model(path: Path) -> int:
 
 
 def _split(text: str) -> tuple[str, str]:
+    # Imported when a name asks for it: 15 ms that a start with a path or the guide does not need.
+    from qwend.models.reference import split_name
+
     try:
         return split_name(text)
     except ConfigError as error:
@@ -108,6 +111,8 @@ def _split(text: str) -> tuple[str, str]:
 
 def _stored(name: str, quantization: str, models_dir: Path) -> ModelFile | None:
     """A model that was pulled or imported. Raises: ModelError if its manifest cannot be used."""
+    from qwend.models.blob_store import BlobStore
+
     store = BlobStore(models_dir)
     for stored_as in (name, f"{name}-{quantization.lower()}") if quantization else (name,):
         manifest = store.manifest(stored_as)

@@ -23,6 +23,8 @@ from tests.models.support.gguf_builder import number, strings, text, tiny_model,
 LIMIT_S = 5.0
 LIMIT_BYTES = 64 << 20
 
+pytestmark = pytest.mark.row("E3")
+
 
 @contextlib.contextmanager
 def bounded_memory() -> Iterator[None]:

@@ -76,10 +76,12 @@ class Web:
             location = answer.header("Location")
             if answer.status not in _REDIRECTS or not location:
                 return answer
-            following = redirected(first, address, location)
-            if stay and following.host != first.host:
-                return answer
-            answer.close()
+            with ExitStack() as unless_here:
+                unless_here.enter_context(answer)
+                following = redirected(first, address, location)
+                if stay and following.host != first.host:
+                    unless_here.pop_all()
+                    return answer
             address = following
         raise Never(f"{first.host} redirects more than {MAX_REDIRECTS} times")
 
