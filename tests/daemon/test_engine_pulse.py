@@ -7,6 +7,8 @@ import pytest
 from qwend.daemon.engine_pulse import LOOKS, PATIENCE, SLOWEST_STEP, EnginePulse
 from qwend.engine.events import Alive, Event, Loading, Produced
 
+pytestmark = pytest.mark.row("F3")
+
 HUNG_AFTER_S = 10.0
 TOKEN = Produced(1, 0, (5,), "x", 0.0)
 

@@ -12,6 +12,8 @@ import pytest
 from qwend.daemon.heat_control import CHANGE_S, HYSTERESIS_C, LONGEST_WAIT_S, MARGIN_C, HeatControl
 from qwend.host.thermal import Heat
 
+pytestmark = pytest.mark.row("H4")
+
 CEILING_C = 80.0
 LOOK_S = 5.0
 

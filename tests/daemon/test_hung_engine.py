@@ -13,6 +13,8 @@ from qwend.client import RequestFailed, Token
 from tests.daemon.fake_systemd import fake_systemd
 from tests.support.daemon import running_daemon, wait_until
 
+pytestmark = pytest.mark.row("F3")
+
 # Decodes of a start: 8 of the calibration, then 1 of the system prompt.
 FIRST_REQUEST = 10
 QUICK = {"QWEND_ENGINE_HUNG_AFTER_S": "0.5"}

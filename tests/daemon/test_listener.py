@@ -66,6 +66,7 @@ def test_a_claimed_path_can_be_connected_to_and_leaves_nothing_behind(socket_pat
     assert list(socket_path.parent.iterdir()) == []
 
 
+@pytest.mark.row("C6")
 def test_a_path_is_claimed_once(socket_path: Path) -> None:
     with claimed(socket_path), pytest.raises(ConfigError, match="already listening"):
         SocketPath.claim(socket_path)
@@ -81,6 +82,7 @@ def test_a_second_claim_leaves_the_first_one_listening(socket_path: Path) -> Non
             client.connect(str(socket_path))
 
 
+@pytest.mark.row("C6")
 def test_socket_and_lock_of_a_dead_process_are_cleared(socket_path: Path) -> None:
     leave_behind(socket_path)
     with (
@@ -91,6 +93,7 @@ def test_socket_and_lock_of_a_dead_process_are_cleared(socket_path: Path) -> Non
         client.connect(str(socket_path))
 
 
+@pytest.mark.row("C6")
 def test_a_live_socket_of_somebody_else_is_never_removed(socket_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as somebody:
         somebody.bind(str(socket_path))
@@ -102,6 +105,7 @@ def test_a_live_socket_of_somebody_else_is_never_removed(socket_path: Path) -> N
     assert [path.name for path in socket_path.parent.iterdir()] == [socket_path.name]
 
 
+@pytest.mark.row("C6")
 def test_a_live_socket_with_a_full_backlog_is_never_removed(socket_path: Path) -> None:
     with ExitStack() as clients:
         somebody = clients.enter_context(socket.socket(socket.AF_UNIX))
@@ -117,6 +121,7 @@ def test_a_live_socket_with_a_full_backlog_is_never_removed(socket_path: Path) -
 
 
 @pytest.mark.parametrize("kind", ["file", "directory", "symlink"])
+@pytest.mark.row("G3")
 def test_what_is_not_a_socket_stays_and_is_named(socket_path: Path, kind: str) -> None:
     if kind == "file":
         socket_path.write_text("precious")
@@ -130,6 +135,7 @@ def test_what_is_not_a_socket_stays_and_is_named(socket_path: Path, kind: str) -
     assert [path.name for path in socket_path.parent.iterdir()] == [socket_path.name]
 
 
+@pytest.mark.row("G3")
 def test_a_lock_that_is_a_symlink_is_not_followed(socket_path: Path) -> None:
     target = socket_path.with_name("target")
     socket_path.with_name("s.lock").symlink_to(target)

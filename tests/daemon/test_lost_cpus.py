@@ -40,6 +40,7 @@ def about_cpus(status: dict[str, Any]) -> list[str]:
     return [reason for reason in status["degraded"] if "CPUs" in reason]
 
 
+@pytest.mark.row("H1")
 def test_the_engine_goes_on_with_the_cpus_that_are_left() -> None:
     cpus = os.sched_getaffinity(0)
     if len(cpus) < 2:

@@ -176,6 +176,7 @@ def test_a_copy_that_is_not_wanted_any_more_gives_its_memory_back(bench: Bench) 
     assert list(bench.warm_dir.iterdir()) == []
 
 
+@pytest.mark.row("D2")
 def test_a_copy_that_is_required_and_does_not_fit_is_an_error_with_the_figures(
     bench: Bench,
 ) -> None:
@@ -267,6 +268,7 @@ def test_a_death_from_outside_says_nothing_about_the_copy(bench: Bench, signal: 
     assert bench.damaged == 0
 
 
+@pytest.mark.row("D2")
 def test_a_damaged_copy_that_has_no_room_any_more_runs_from_the_disk(bench: Bench) -> None:
     holder = bench.holder()
     held = holder.hold(bench.undo)

@@ -14,6 +14,8 @@ from qwend.daemon.reload import reload
 from tests.daemon.fake_systemd import FakeSystemd, fake_systemd
 from tests.support.daemon import RawClient, running_daemon, wait_until
 
+pytestmark = pytest.mark.row("C5")
+
 
 def test_what_is_live_is_in_force_and_the_rest_waits() -> None:
     running = Config()

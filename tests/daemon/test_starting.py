@@ -35,6 +35,7 @@ def left_in(directory: Path) -> list[Path]:
     return [path for path in directory.rglob("*") if not path.is_dir()]
 
 
+@pytest.mark.row("C6")
 def test_a_second_daemon_on_the_socket_ends_and_the_first_lives_on() -> None:
     with running_daemon(script={}) as first, first.client() as client:
         with started_daemon("--socket", str(first.socket), script={}) as second:
@@ -46,6 +47,7 @@ def test_a_second_daemon_on_the_socket_ends_and_the_first_lives_on() -> None:
         assert first.socket.exists()
 
 
+@pytest.mark.row("C6")
 def test_the_path_of_a_killed_daemon_can_be_used_again() -> None:
     with running_daemon(script={}) as first:
         first.process.send_signal(signal.SIGKILL)

@@ -22,6 +22,8 @@ from tests.support.daemon import (
     wait_until,
 )
 
+pytestmark = pytest.mark.row("C5")
+
 SLOW: dict[str, Any] = {"answer": "x", "endless": True, "step_s": 0.005}
 
 

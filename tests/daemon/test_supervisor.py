@@ -335,6 +335,7 @@ def test_stop_between_two_engines_starts_no_other() -> None:
     staged(test)
 
 
+@pytest.mark.row("F3")
 def test_an_engine_that_hangs_is_killed_and_another_one_started() -> None:
     async def test(stage: Stage) -> None:
         await stage.supervisor.start()
@@ -352,6 +353,7 @@ def test_an_engine_that_hangs_is_killed_and_another_one_started() -> None:
     staged(test)
 
 
+@pytest.mark.row("F3")
 def test_an_engine_that_answers_is_left_alone() -> None:
     async def test(stage: Stage) -> None:
         await stage.supervisor.start()

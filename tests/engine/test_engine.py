@@ -91,6 +91,7 @@ def test_max_tokens_ends_the_answer_at_that_token(count: int) -> None:
     assert said.finished.completion_tokens == count
 
 
+@pytest.mark.row("F6")
 def test_a_full_context_ends_the_answer_at_the_exact_token() -> None:
     # 20 cells, a prompt of 12: exactly 8 tokens of answer, whatever was asked for.
     backend = RecordingBackend(Script(endless=True), cells=20)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import count
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
@@ -37,6 +38,8 @@ from tests.support.engine import (
     engine_over,
     user,
 )
+
+pytestmark = pytest.mark.row("F7")
 
 # Of the larger requests (up to 150 cells) one fits, of the others two or three; each fits alone.
 CELLS = 160

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
@@ -33,6 +34,8 @@ from tests.support.engine import (
     engine_over,
     user,
 )
+
+pytestmark = pytest.mark.row("F7")
 
 # Beginnings that are shared, so that prefixes are reused, cut and refused.
 PROMPTS = st.builds(

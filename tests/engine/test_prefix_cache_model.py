@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -21,6 +22,8 @@ from qwend.engine.prefix_entries import Tier
 from qwend.engine.request import PUBLIC_UID
 from qwend.engine.snapshot_files import SnapshotFiles, SnapshotInfo
 from qwend.engine.snapshot_store import SnapshotStore
+
+pytestmark = pytest.mark.row("F7")
 
 Tokens = tuple[int, ...]
 TOKENS = st.builds(

@@ -316,6 +316,7 @@ def test_ctrl_c_in_the_terminal_does_not_end_it(started: Callable[..., Front]) -
     assert one.until(Finished)[0].finish_reason == "stop"
 
 
+@pytest.mark.row("G5")
 def test_it_leaves_no_core_and_is_the_first_to_go_when_memory_runs_out(
     started: Callable[..., Front],
 ) -> None:

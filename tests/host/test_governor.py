@@ -214,6 +214,7 @@ def test_a_machine_without_governors_says_so(fake: FakeHost, record: Path) -> No
     assert outcome.refused == ("this machine has no frequency scaling (cpufreq)",)
 
 
+@pytest.mark.row("H2")
 def test_a_governor_that_is_not_offered_is_named_with_what_is(fake: FakeHost, record: Path) -> None:
     machine(fake, "powersave", "powersave")
     outcome = apply(fake.root, wish_for("turbo", ""), record)
@@ -224,6 +225,7 @@ def test_a_governor_that_is_not_offered_is_named_with_what_is(fake: FakeHost, re
     assert not record.exists()
 
 
+@pytest.mark.row("H2")
 def test_policies_that_refuse_do_not_stop_the_others_and_are_one_sentence(
     fake: FakeHost, record: Path
 ) -> None:
@@ -246,6 +248,7 @@ def test_a_restore_that_is_refused_keeps_the_record_for_the_next(
     assert not record.exists()
 
 
+@pytest.mark.row("H2")
 def test_without_the_right_to_write_nothing_is_tried_or_recorded(
     fake: FakeHost, record: Path
 ) -> None:

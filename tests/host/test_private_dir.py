@@ -18,6 +18,7 @@ def mode_of(path: Path) -> int:
     return stat.S_IMODE(path.lstat().st_mode)
 
 
+@pytest.mark.row("G2")
 def test_the_directory_and_its_parents_are_0700_under_any_umask(tmp_path: Path, umask: int) -> None:
     with private_directory(tmp_path / "qwend" / "model"):
         assert mode_of(tmp_path / "qwend") == 0o700
@@ -58,6 +59,7 @@ def test_a_link_a_file_and_a_pipe_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", [0o400, 0o600, 0o640])
+@pytest.mark.row("G2")
 def test_a_file_has_exactly_its_mode_under_any_umask(tmp_path: Path, umask: int, mode: int) -> None:
     with private_directory(tmp_path) as directory:
         os.close(create_file(directory, "x", mode))
@@ -66,6 +68,7 @@ def test_a_file_has_exactly_its_mode_under_any_umask(tmp_path: Path, umask: int,
     assert mode_of(tmp_path / "y") == mode
 
 
+@pytest.mark.row("G3")
 def test_a_file_is_never_created_over_anything(tmp_path: Path) -> None:
     bait = tmp_path / "bait"
     bait.write_text("bait")
@@ -82,6 +85,7 @@ def test_a_file_is_never_created_over_anything(tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.row("G3")
 def test_a_file_replaced_in_place_of_a_link_leaves_the_target_alone(tmp_path: Path) -> None:
     bait = tmp_path / "bait"
     bait.write_text("bait")

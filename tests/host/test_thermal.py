@@ -132,6 +132,7 @@ def test_the_ceiling_keeps_away_from_where_the_machine_turns_itself_off(fake: Fa
 
 
 @pytest.mark.parametrize("text", ["", "warm", "0", "-274000", "2147483647", "9" * 400])
+@pytest.mark.row("H4")
 def test_a_broken_sensor_is_ignored(fake: FakeHost, text: str) -> None:
     fake.put(zone(0, "cpu-thermal", text))
     assert read_heat(fake.root) is None

@@ -173,12 +173,14 @@ def test_affinity_names_the_cores_and_all_of_them_are_used() -> None:
     assert plan(BIG_LITTLE, affinity=tuple(range(8))).cpus == (4, 5, 6, 7, 0, 1, 2, 3)
 
 
+@pytest.mark.row("H1")
 def test_affinity_that_is_partly_impossible_runs_on_the_rest_and_says_so() -> None:
     result = plan(FOUR, frozenset({0, 1}), affinity=(1, 3, 63))
     assert (result.threads, result.cpus) == (1, (1,))
     assert result.reasons == ("CPUs 3, 63 of [host] affinity are offline or not allowed here",)
 
 
+@pytest.mark.row("H1")
 def test_affinity_that_is_wholly_impossible_runs_on_all_that_are_allowed() -> None:
     result = plan(FOUR, frozenset({0, 1}), affinity=(63,))
     assert result.cpus == (0, 1)

@@ -82,6 +82,7 @@ def test_the_copy_is_whole_and_known_by_its_hash(make: Make, directory: Path) ->
     assert seen == [(4096, 10240), (8192, 10240), (10240, 10240)]
 
 
+@pytest.mark.row("G2")
 def test_modes_are_exact_under_any_umask_at_every_moment(
     make: Make, directory: Path, umask: int
 ) -> None:
@@ -221,6 +222,7 @@ def test_a_name_in_the_index_that_is_no_hash_is_not_opened(
     assert not make().reused
 
 
+@pytest.mark.row("D2")
 def test_what_does_not_fit_is_known_before_the_first_byte(make: Make, directory: Path) -> None:
     with pytest.raises(HostError, match=r"needs 0\.0 MiB \(10240 bytes\), .*\(10239 bytes\) are"):
         make(free_bytes=lambda where: 10239, progress=no_progress)
@@ -228,6 +230,7 @@ def test_what_does_not_fit_is_known_before_the_first_byte(make: Make, directory:
     assert make(free_bytes=lambda where: 10240).sha256 == SHA256
 
 
+@pytest.mark.row("D2")
 def test_room_that_others_take_meanwhile_is_missed_at_the_reservation(tmp_path: Path) -> None:
     """A real tmpfs of 64 KiB, asked for 96 KiB, with a `free_bytes` that knows nothing of it."""
     (tmp_path / "model.gguf").write_bytes(b"x" * 98304)
@@ -342,6 +345,7 @@ def test_a_copy_is_locked_while_it_is_written(make: Make, directory: Path) -> No
     assert sorted(os.listdir(directory)) == sorted([copy.path.name, "index.json"])
 
 
+@pytest.mark.row("G3")
 def test_planted_links_are_removed_and_never_followed(
     make: Make, directory: Path, tmp_path: Path
 ) -> None:

@@ -14,6 +14,8 @@ from tests.systemd.conftest import Boot
 from tests.systemd.fake_cpu import CPUFREQ
 from tests.systemd.machine import Machine
 
+pytestmark = pytest.mark.row("H3")
+
 BEFORE, WHILE = "powersave", "performance"
 CONFIG = f'[engine]\nbackend = "scripted"\n[host]\ngovernor = "{WHILE}"\n'
 NO_RESTART = "[Service]\nRestart=no\n"

@@ -34,6 +34,7 @@ def test_the_copy_in_memory_is_the_users_alone_and_survives_a_stop(qwend: Machin
     assert copy in qwend.run("find", "/run/qwend/model", "-printf", "%u %m %f\n").stdout
 
 
+@pytest.mark.row("G4")
 def test_nothing_is_refused(qwend: Machine) -> None:
     service.start(qwend)
     service.status(qwend)

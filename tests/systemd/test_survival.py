@@ -93,6 +93,7 @@ def test_an_idle_client_is_answered_over_its_old_connection_after(
     assert (service.restarts(machine) > 0) == own_restart
 
 
+@pytest.mark.row("F3")
 def test_a_hung_engine_is_replaced_and_the_front_stays(boot: Boot) -> None:
     machine = boot(config="[engine]\nhung_after_s = 1.0\n")
     service.start(machine)

@@ -76,6 +76,7 @@ def test_a_misspelt_setting_would_be_seen(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", EXPOSURE_TENTHS)
+@pytest.mark.row("G4")
 def test_the_services_are_confined(tmp_path: Path, name: str) -> None:
     (unit,) = installed(tmp_path, name)
     threshold = f"--threshold={EXPOSURE_TENTHS[name]}"
