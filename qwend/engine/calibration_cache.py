@@ -72,12 +72,14 @@ class Kept:
     """What a start found out, so that the next one need not.
 
     flash_attention: what was measured to be best; empty: not measured. end_tokens: those that end
-    an answer; looking at each of 151,936 takes 0.1 s.
+    an answer; looking at each of 151,936 takes 0.1 s. model_bytes: of its file, so that the speed
+    of another model can be guessed (`qwenctl models available`); 0: not known.
     """
 
     calibration: Calibration
     flash_attention: str = ""
     end_tokens: tuple[int, ...] = ()
+    model_bytes: int = 0
 
 
 class CalibrationCache:
@@ -132,6 +134,7 @@ def _fields(kept: Kept, key: str) -> dict[str, Any]:
         "key": key,
         "flash_attention": kept.flash_attention,
         "end_tokens": kept.end_tokens,
+        "model_bytes": kept.model_bytes,
         "cost": calibration.cost.to_map(),
         "threads": calibration.threads,
         "by_threads": calibration.by_threads,
@@ -163,4 +166,5 @@ def _kept(fields: Any, key: str) -> Kept:
         ),
         flash_attention,
         tuple(int(token) for token in fields["end_tokens"]),
+        int(fields.get("model_bytes", 0)),
     )

@@ -81,7 +81,8 @@ def start_llama(
     # With fewer threads than planned it may have had company, and that is not worth keeping.
     whole = calibration.threads == settings.threads
     if cache and certain and whole and not calibration.kept:
-        cache.store(key, Kept(calibration, flash, backend.end_tokens))
+        size = os.stat(settings.model).st_size
+        cache.store(key, Kept(calibration, flash, backend.end_tokens, size))
     return Started(backend, calibration, flash, memory)
 
 
