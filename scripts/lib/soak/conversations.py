@@ -91,8 +91,7 @@ async def _turn(load: Load, connection: RawConnection, name: str, turn: Turn, sa
     await connection.send({**turn_of(name, turn), "id": 1})
     while asked.check.end is None:
         try:
-            async with asyncio.timeout(load.patience_s):
-                message = await connection.read()
+            message = await load.read(connection)
         except TimeoutError:
             load.hung(asked)
             return "lost"
@@ -152,6 +151,7 @@ async def _look_after_it(load: Load, name: str, said: Said) -> None:
 
 
 async def _delete(load: Load, kept: Kept, name: str) -> None:
+    begin = load.ledger.clock()
     connection = await connected(load, name)
     if connection is None:
         return
@@ -159,7 +159,10 @@ async def _delete(load: Load, kept: Kept, name: str) -> None:
         try:
             await _sessions(connection, {"do": "delete", "name": name})
         except Shown as error:
-            load.ledger.find("unexpected", f"{name}: not deleted: {error}")
+            if str(error) != "no_space" or Happened.DISK_FULL not in load.ledger.happened(
+                begin, load.ledger.clock()
+            ):
+                load.ledger.find("unexpected", f"{name}: not deleted: {error}")
             return
         except EOFError:
             del kept.said[name]  # nobody knows

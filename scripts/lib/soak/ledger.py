@@ -70,6 +70,8 @@ class Ledger:
         self.findings: list[Finding] = []
         self.episodes: list[Episode] = []
         self.longest_silence_s = 0.0
+        self.heard_s = 0.0
+        """When anybody was last told anything of a request."""
         self.pings_s: list[float] = []
         self.pings_lost = 0
         self.good = 0

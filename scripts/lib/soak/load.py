@@ -28,6 +28,7 @@ CANCELS = 0.10
 LEAVES = 0.03
 LONG = 0.35
 UNKNOWN = 0.15
+BUSY = 5
 PING_EVERY_S = 0.25
 SIT_S = 3.0
 
@@ -36,7 +37,8 @@ SIT_S = 3.0
 class Load:
     """slow_s: after so long of not being read the daemon may give a client up.
 
-    patience_s: nobody may wait longer for anything.
+    patience_s: the daemon may not be silent for longer to everybody, and to nobody for BUSY times
+    as long: on a busy machine a queue takes its time.
     """
 
     path: Path
@@ -80,15 +82,28 @@ class Load:
         check = StreamCheck(answer, ask.get("max_tokens", 1 << 31))
         return ask, Asked(ask["op"], client, check, self.ledger.clock())
 
+    async def read(self, connection: RawConnection) -> dict[str, Any] | None:
+        """The next message; None at the end. Raises: TimeoutError if the daemon hangs."""
+        begin = self.ledger.clock()
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self.patience_s):
+                    return await connection.read()
+            now = self.ledger.clock()
+            silent = now - max(begin, self.ledger.heard_s) >= self.patience_s
+            if silent or now - begin >= BUSY * self.patience_s:
+                raise TimeoutError
+
     def feed(self, asked: Asked, message: dict[str, Any]) -> None:
         asked.heard(self.ledger.clock())
+        self.ledger.heard_s = self.ledger.clock()
         asked.check.feed(message)
         if message["op"] == "token":
             self.ledger.tokens += len(message["ids"])
 
     def hung(self, asked: Asked) -> None:
-        self.ledger.find("hang", f"{asked.client}, {asked.op}: nothing for {self.patience_s:.0f} s")
-        self.ledger.ended(asked, "hang")
+        waited = self.ledger.clock() - max(asked.at_s, asked.heard_s)
+        self.ledger.find("hang", f"{asked.client}, {asked.op}: nothing for {waited:.0f} s")
 
 
 async def connected(load: Load, who: str) -> RawConnection | None:
@@ -162,8 +177,7 @@ async def _next_message(
 ) -> dict[str, Any] | None:
     """None: the connection is over, and so is everything that was open on it."""
     try:
-        async with asyncio.timeout(load.patience_s):
-            message = await connection.read()
+        message = await load.read(connection)
     except TimeoutError:
         for asked in open_.values():
             load.hung(asked)

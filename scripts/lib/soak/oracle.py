@@ -4,7 +4,7 @@ Owns the answers that everything is compared with. There is no scheduler here, n
 and no other sequence: only the prompt, and one token after another. Runs as a program of its own,
 so that the process which makes the load has no llama.cpp in it:
 
-    python -m scripts.lib.soak.oracle       (prints JSON)
+    python -m scripts.lib.soak.oracle TEXTS       (prints JSON)
 
 Rule: only what the model is certain about is asked. Where the two likeliest tokens are nearly equal
 the order of additions decides, and that differs with the rows of a batch; such a question is no
@@ -30,6 +30,7 @@ ROOT = Path(__file__).resolve().parents[3]
 LEAST_MARGIN = 1.0
 LEAST_QUESTIONS = 8
 CONTEXT = 2048
+BLOCK_ROWS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +81,9 @@ class OracleFailed(Exception):
     """The text says what the model did."""
 
 
-def ask_oracle() -> Oracle:
-    """Compute all answers in a process of their own. Raises: OracleFailed."""
-    command = [sys.executable, "-m", __name__]
+def ask_oracle(texts: int) -> Oracle:
+    """Compute all answers to the first texts, in a process of their own. Raises: OracleFailed."""
+    command = [sys.executable, "-m", __name__, str(texts)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         raise OracleFailed(f"no answers to compare with: {done.stderr[-2000:]}")
@@ -144,13 +145,16 @@ class PlainModel:
         backend.trim(0, 0)
         sampler = backend.open_sampler(request.sampling, tuple(prompt))
         ids: list[int] = []
-        margin, finish = math.inf, "length"
-        for at, token in enumerate(prompt):
-            backend.decode(Batch((Row(token, at, 0, at == len(prompt) - 1),)))
+        margin, finish, last = math.inf, "length", (len(prompt) - 1) % BLOCK_ROWS
+        rows = [Row(token, at, 0, at == len(prompt) - 1) for at, token in enumerate(prompt)]
+        for at in range(0, len(rows), BLOCK_ROWS):
+            block = Batch(tuple(rows[at : at + BLOCK_ROWS]))
+            backend.decode(block)
         while len(ids) < request.max_tokens:
             if not request.sampling.logit_bias:
-                margin = min(margin, _margin(backend.keep_logits(0)))
-            token = sampler.sample(0)
+                margin = min(margin, _margin(backend.keep_logits(last)))
+            token = sampler.sample(last)
+            last = 0
             if backend.ends_answer(token) and not request.sampling.ignore_eos:
                 finish = "stop"
                 break
@@ -175,7 +179,9 @@ class PlainModel:
 
 def _margin(logits: Any) -> float:
     """Between the two largest."""
-    second, first = sorted(logits.tolist())[-2:]
+    import numpy as np
+
+    second, first = np.partition(logits, -2)[-2:]
     return float(first - second)
 
 
@@ -192,16 +198,18 @@ def _open() -> PlainModel:
     return PlainModel(backend, Resolver(config.sampling, config.chat))
 
 
-def main() -> int:
+def main(texts: int) -> int:
+    """texts: how many of them to ask, at most; conversations in proportion."""
     model = _open()
     singles, left_out = [], 0
-    for ask in questions.single_questions(model.plain_tokens(questions.CYCLE_TOKENS)):
+    for ask in questions.single_questions(model.plain_tokens(questions.CYCLE_TOKENS), texts):
         answer, margin = model.answer(ask)
         if margin < LEAST_MARGIN:
             left_out += 1
         else:
             singles.append({"ask": ask, "answer": _as_json(answer)})
-    talks = [model.conversation(texts) for texts in questions.CONVERSATIONS]
+    some = questions.CONVERSATIONS[: max(1, texts // 3)]
+    talks = [model.conversation(conversation) for conversation in some]
     result = {
         "questions": singles,
         "conversations": [
@@ -220,4 +228,4 @@ def _as_json(answer: Answer) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(int(sys.argv[1])))

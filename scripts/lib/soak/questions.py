@@ -104,9 +104,9 @@ def cycle(tokens: Sequence[int], prompt: str, length: int) -> dict[str, Any]:
     }
 
 
-def single_questions(tokens: Sequence[int]) -> Iterator[dict[str, Any]]:
-    """tokens: at least CYCLE_TOKENS that stand for plain text."""
-    for text in TEXTS:
+def single_questions(tokens: Sequence[int], texts: int) -> Iterator[dict[str, Any]]:
+    """tokens: at least CYCLE_TOKENS that stand for plain text. texts: so many of them."""
+    for text in TEXTS[:texts]:
         yield chat(text)
         yield chat(text, max_tokens=9)
     for at, length in enumerate(CYCLE_LENGTHS):

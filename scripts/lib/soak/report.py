@@ -7,6 +7,7 @@ matplotlib is installed.
 from __future__ import annotations
 
 import json
+import os
 import statistics
 from dataclasses import asdict
 from pathlib import Path
@@ -143,8 +144,11 @@ def as_map(outcome: Outcome, bars: list[Bar]) -> dict[str, Any]:
 
 def _waits(outcome: Outcome) -> list[str]:
     ledger = outcome.ledger
+    loads = [look.machine_load for look in outcome.looks] or [0.0]
     gone = [one.ready_at - one.died_at for one in outcome.service.deaths if one.ready_at]
     return [
+        f"- load of the machine: {statistics.median(loads):.1f} in the middle, {max(loads):.1f} at "
+        f"most, on {os.cpu_count()} CPUs",
         f"- longest silence in a stream that was read: {ledger.longest_silence_s:.2f} s",
         f"- ping: {_spread(ledger.pings_s)}",
         f"- front gone until ready again: {_spread(gone)}",

@@ -26,6 +26,7 @@ from .injector import Injector
 from .ledger import Ledger
 from .load import Load, clients
 from .oracle import Answer, Oracle, ask_oracle
+from .questions import TEXTS
 from .raw_connection import NotGreeted, RawConnection
 from .schedule import Fault, schedule
 from .service import Service
@@ -39,6 +40,8 @@ FINISH_S = 40.0
 # Small enough to be full, and to be emptied, many times in a run.
 PREFIX_MB, DISK_MB = 8, 16
 SLOW_READER_S = 3.0
+# A run that is a test asks for less beforehand.
+FEW = 8
 TALKS = 2
 
 
@@ -77,7 +80,7 @@ class Outcome:
 async def soak(options: Options) -> Outcome:
     """Raises: Undisturbed or OracleFailed, before anything was disturbed."""
     options.say("the answers, from a plain loop over the model ...")
-    oracle = await asyncio.to_thread(ask_oracle)
+    oracle = await asyncio.to_thread(ask_oracle, len(TEXTS) if options.minutes >= 1 else FEW)
     options.say(
         f"{len(oracle.questions)} questions, {len(oracle.conversations)} conversations; "
         f"{oracle.left_out} left out as nearly tied"

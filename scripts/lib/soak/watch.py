@@ -47,7 +47,10 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """at_s: since the load began. tokens: that clients have got so far. kept: in the store."""
+    """at_s: since the load began. tokens: that clients have got so far. kept: in the store.
+
+    machine_load: processes that want a CPU, of the last minute (proc_loadavg(5)).
+    """
 
     at_s: float
     front: Taken
@@ -55,6 +58,7 @@ class Look:
     tokens: int
     kept: int
     disk_bytes: int
+    machine_load: float = 0.0
 
     def as_map(self) -> dict[str, Any]:
         return asdict(self)
@@ -73,6 +77,7 @@ async def watch(
                 ledger.tokens,
                 service.kept,
                 disk_bytes(),
+                os.getloadavg()[0],
             )
         )
         await asyncio.sleep(EVERY_S)
