@@ -71,6 +71,7 @@ def overwrite(path: Path) -> None:
         file.write(b"\xff" * (path.stat().st_size // 4 * 3))
 
 
+@pytest.mark.row("E1", "E4")
 @pytest.mark.parametrize(("spoil", "told"), [(cut, "SIGBUS"), (overwrite, "file has changed")])
 def test_a_copy_that_is_spoiled_under_the_engine_is_made_again(
     spoil: Callable[[Path], None], told: str

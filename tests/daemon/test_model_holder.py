@@ -220,6 +220,7 @@ def _overwrite(path: Path) -> None:
     path.write_bytes(GUIDE[:1000] + bytes(len(GUIDE) - 1000))
 
 
+@pytest.mark.row("E1", "E4")
 @pytest.mark.parametrize(
     "death", ["killed by SIGBUS", "the model answers with numbers that are none"]
 )
@@ -280,6 +281,7 @@ def test_a_damaged_copy_that_has_no_room_any_more_runs_from_the_disk(bench: Benc
     assert "running from disk" in bench.degraded[0]
 
 
+@pytest.mark.row("E1", "E2")
 def test_a_file_that_was_changed_is_not_taken_for_the_one_that_was_checked(bench: Bench) -> None:
     holder = bench.holder(memory="drop")
     held = holder.hold(bench.undo)
@@ -295,6 +297,7 @@ def test_a_file_that_was_changed_is_not_taken_for_the_one_that_was_checked(bench
         holder.hold_again(held, "killed by SIGKILL")
 
 
+@pytest.mark.row("E1")
 def test_a_copy_is_not_made_again_of_another_model(bench: Bench) -> None:
     holder = bench.holder()
     held = holder.hold(bench.undo)

@@ -69,6 +69,7 @@ BAD_MODELS = {
 }
 
 
+@pytest.mark.row("E3", "E5")
 @pytest.mark.parametrize("name", BAD_MODELS)
 @pytest.mark.parametrize("warm_copy", ["auto", "off"])
 def test_a_model_that_cannot_be_used_is_named_with_the_reason(
@@ -88,6 +89,7 @@ def test_a_model_that_cannot_be_used_is_named_with_the_reason(
         assert [path for path in left_in(run) if "model" not in path.parts] == []
 
 
+@pytest.mark.row("E5")
 def test_a_name_that_is_not_installed_is_answered_with_those_that_are() -> None:
     with started_daemon("--model", "no-such-model", **LLAMA) as daemon:
         told = told_at_the_end(daemon)
@@ -125,6 +127,7 @@ def test_what_stands_in_the_way_of_the_socket_is_named_and_stays(tmp_path: Path)
     assert precious.read_text() == "precious"
 
 
+@pytest.mark.row("E5")
 @pytest.mark.parametrize("step", [1, 9])
 def test_an_engine_that_dies_at_the_first_start_is_told_and_not_tried_again(step: int) -> None:
     """While it calibrates, or, decode 9, at the system prompt: the start has failed then, and
@@ -135,6 +138,7 @@ def test_an_engine_that_dies_at_the_first_start_is_told_and_not_tried_again(step
         assert left_in(daemon.home / "run") == []
 
 
+@pytest.mark.row("E5")
 @pytest.mark.parametrize(
     ("settings", "reason", "number"),
     [

@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
+import random
 import stat
 import subprocess
 import sys
@@ -118,6 +119,7 @@ def test_a_link_to_the_same_file_takes_the_same_copy(make: Make, tmp_path: Path)
     assert make(tmp_path / "link", progress=no_progress).reused
 
 
+@pytest.mark.row("E1")
 def test_a_changed_source_is_copied_again_and_the_old_copy_goes(
     make: Make, source: Path, directory: Path
 ) -> None:
@@ -171,6 +173,7 @@ def _remove(path: Path) -> None:
     path.unlink()
 
 
+@pytest.mark.row("E1")
 @pytest.mark.parametrize(
     "spoil", [_truncate, _loosen, _link_elsewhere, _swap_for_link, _swap_for_pipe, _remove]
 )
@@ -185,6 +188,7 @@ def test_a_copy_that_is_not_as_we_left_it_is_made_again(
     assert again.path.stat().st_nlink == 1
 
 
+@pytest.mark.row("E4")
 def test_a_flipped_bit_is_found_when_asked_to_verify(make: Make) -> None:
     path = make().path
     path.chmod(0o600)
@@ -199,6 +203,50 @@ def test_a_flipped_bit_is_found_when_asked_to_verify(make: Make) -> None:
     again = make(verify=True)
     assert again.reused
     assert os.lseek(again.fd, 0, os.SEEK_CUR) == 0
+
+
+@pytest.mark.row("E4")
+def test_each_of_a_thousand_flipped_bits_in_the_copy_is_found(make: Make) -> None:
+    chance = random.Random(4)
+    path = make().path
+    for _ in range(1_000):
+        path.chmod(0o600)
+        place = chance.randrange(8 * len(CONTENT))
+        with path.open("r+b") as file:
+            file.seek(place // 8)
+            file.write(bytes([CONTENT[place // 8] ^ 1 << place % 8]))
+        path.chmod(0o400)
+        copy = make(verify=True)
+        assert not copy.reused
+        assert content(copy) == CONTENT
+
+
+@pytest.mark.row("E4")
+def test_a_flipped_bit_in_the_source_is_another_hash_and_in_transit_too(
+    make: Make, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hash is of what was read, so whoever knows the right one sees that it is wrong; it is
+    told of no other bytes than those that run."""
+    chance, pread = random.Random(5), os.preadv
+    for _ in range(200):
+        place = chance.randrange(8 * len(CONTENT))
+        flipped = bytearray(CONTENT)
+        flipped[place // 8] ^= 1 << place % 8
+        source.write_bytes(flipped)
+        copy = make()
+        assert copy.sha256 == hashlib.sha256(flipped).hexdigest() != SHA256
+        assert content(copy) == flipped
+
+    def in_transit(fd: int, buffers: list[memoryview], at: int) -> int:
+        count = pread(fd, buffers, at)
+        buffers[0][0] ^= 1
+        return count
+
+    source.write_bytes(CONTENT)
+    monkeypatch.setattr(os, "preadv", in_transit)
+    copy = make()
+    monkeypatch.undo()
+    assert copy.sha256 == hashlib.sha256(content(copy)).hexdigest() != SHA256
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", "null", '{"source": 1}', "[" * 60_000, "\xff"])
@@ -264,6 +312,7 @@ def test_room_that_others_take_meanwhile_is_missed_at_the_reservation(tmp_path: 
     assert "read" not in done.stdout
 
 
+@pytest.mark.row("E2")
 def test_a_source_that_shrinks_meanwhile_is_no_copy(
     make: Make, source: Path, directory: Path
 ) -> None:
@@ -272,6 +321,7 @@ def test_a_source_that_shrinks_meanwhile_is_no_copy(
     assert os.listdir(directory) == []
 
 
+@pytest.mark.row("E2", "E4")
 def test_a_source_that_is_written_to_meanwhile_is_no_copy(
     make: Make, source: Path, directory: Path
 ) -> None:
@@ -423,6 +473,7 @@ def test_what_is_no_file_is_refused_before_a_directory_is_made(
     assert not directory.exists()
 
 
+@pytest.mark.row("E1")
 def test_a_copy_outlives_its_name(make: Make) -> None:
     copy = make()
     copy.path.unlink()

@@ -94,6 +94,7 @@ def test_other_versions_are_refused(version: int) -> None:
     assert "only 2 and 3" in refusal(model.build())
 
 
+@pytest.mark.row("E3")
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -119,6 +120,7 @@ def test_a_header_that_cannot_be_is_refused(
     assert said in refusal(model.build())
 
 
+@pytest.mark.row("E3")
 def test_a_key_that_occurs_twice_is_refused() -> None:
     model = tiny_model()
     model.fields["qwen2.block_counu"] = number(1)
@@ -126,6 +128,7 @@ def test_a_key_that_occurs_twice_is_refused() -> None:
     assert "'qwen2.block_count' occurs twice" in refusal(data)
 
 
+@pytest.mark.row("E3")
 @pytest.mark.parametrize("kind", [9, 13, 255, 2**32 - 1])
 def test_an_unknown_value_type_is_refused(kind: int) -> None:
     key = struct.pack("<Q", 1) + b"k"
@@ -136,6 +139,7 @@ def test_an_unknown_value_type_is_refused(kind: int) -> None:
     assert f"type {kind} does not exist" in refusal(start + wrong_array)
 
 
+@pytest.mark.row("E3")
 @pytest.mark.parametrize("kind", [kind for kind in ValueType if kind != ValueType.ARRAY])
 @pytest.mark.parametrize("count", [100, 10**9, 2**61, 2**64 - 1])
 def test_an_array_longer_than_the_file_is_refused(kind: ValueType, count: int) -> None:
@@ -143,6 +147,7 @@ def test_an_array_longer_than_the_file_is_refused(kind: ValueType, count: int) -
     assert "at byte" in refusal(b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + field)
 
 
+@pytest.mark.row("E3")
 @pytest.mark.parametrize("length", [65, 2**31, 2**63, 2**64 - 8, 2**64 - 1])
 def test_a_string_longer_than_the_file_is_refused(length: int) -> None:
     start = b"GGUF" + struct.pack("<IQQ", 3, 0, 1)
@@ -152,6 +157,7 @@ def test_a_string_longer_than_the_file_is_refused(length: int) -> None:
     assert "bytes long, the limit is 256" in refusal(start + struct.pack("<Q", 10**11) + bytes(64))
 
 
+@pytest.mark.row("E3")
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
@@ -186,6 +192,7 @@ def test_a_tensor_name_that_ggml_would_cut_is_refused() -> None:
     assert "64 bytes long, the limit is 63" in refusal(with_tensor(TensorSpec((1,)), "n" * 64))
 
 
+@pytest.mark.row("E3")
 @pytest.mark.parametrize("by", [-1, 1])
 @pytest.mark.parametrize("name", ["token_embd.weight", "output_norm.weight"])
 def test_a_tensor_that_is_one_off_is_refused(name: str, by: int) -> None:

@@ -34,6 +34,7 @@ def test_a_name_is_a_file_of_the_models_directory(models_dir: Path) -> None:
     assert (found.name, found.path) == ("qwen-0.5b", models_dir / "qwen-0.5b.gguf")
 
 
+@pytest.mark.row("E5")
 def test_guide_is_the_model_of_the_package_even_if_a_file_has_its_name(
     models_dir: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -84,6 +85,7 @@ def test_what_cannot_be_a_name_is_refused(models_dir: Path, name: str) -> None:
         resolve_model(name, models_dir)
 
 
+@pytest.mark.row("E5")
 def test_a_missing_model_is_refused_with_what_there_is_and_how_to_install(
     models_dir: Path,
 ) -> None:
@@ -122,6 +124,7 @@ def test_a_link_to_a_model_is_followed(models_dir: Path, tmp_path: Path) -> None
     os.close(open_model(link))
 
 
+@pytest.mark.row("E5")
 def test_what_is_not_a_file_has_its_own_sentence(tmp_path: Path) -> None:
     pipe, empty, dangling = tmp_path / "pipe", tmp_path / "empty", tmp_path / "dangling"
     os.mkfifo(pipe)
@@ -142,6 +145,7 @@ def test_a_socket_has_its_own_sentence(tmp_path: Path, monkeypatch: pytest.Monke
         assert "cannot be opened" in refusal_to_open(Path("s"))
 
 
+@pytest.mark.row("E5")
 def test_an_unreadable_model_says_who_may_not_read_it(
     models_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

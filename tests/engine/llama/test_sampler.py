@@ -105,6 +105,7 @@ def test_ignore_eos_never_ends(backend: LlamaBackend) -> None:
     assert not any(backend.ends_answer(token) for token in generate(backend, how))
 
 
+@pytest.mark.row("E4")
 @pytest.mark.parametrize("fields", [{}, {"temperature": 1.0}, {"temperature": 1.0, "top_k": 5}])
 def test_logits_that_are_no_numbers_are_noticed(
     backend: LlamaBackend, fields: dict[str, object]
