@@ -133,7 +133,7 @@ def _check_whole(metadata: Metadata) -> int:
     split_count = metadata.integer("split.count", 0, 1 << 16) or 1
     if split_count > 1:
         what = f"this is one of {split_count} parts of a model"
-        to_do = "join them with llama-gguf-split --merge and give the result"
+        to_do = "`qwenctl models import` takes all of them, and gives them one name"
         raise metadata.bad("split.count", what, to_do)
     return split_count
 

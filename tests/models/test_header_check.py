@@ -119,7 +119,7 @@ def test_another_tokenizer_is_refused_unless_allowed() -> None:
         ("qwen2.rope.freq_base", number(1), "must be one floating-point number"),
         ("general.architecture", number(1), "must be a text"),
         ("general.type", string("adapter"), "'adapter', not a model"),
-        ("split.count", number(3), "llama-gguf-split --merge"),
+        ("split.count", number(3), "qwenctl models import"),
         ("tokenizer.ggml.tokens", integers([1] * 8), "must be an array of STRING"),
         ("tokenizer.ggml.tokens", strings([]), "0 tokens"),
         ("tokenizer.ggml.token_type", integers([1]), "1 entries for 8 tokens"),

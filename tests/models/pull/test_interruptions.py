@@ -31,7 +31,7 @@ from tests.support.daemon import daemon_env
 
 DATA = model_bytes()
 PULL_MB = int(os.environ.get("QWEND_TEST_PULL_MB", "24"))
-KILLS = int(os.environ.get("QWEND_TEST_PULL_KILLS", "4"))
+KILLS = int(os.environ.get("QWEND_TEST_PULL_KILLS", "3"))
 # The whole file takes about as long as all kills, so that each meets it somewhere else.
 BLOCK_BYTES = 1 << 18
 PULL_S = 0.8 * KILLS
