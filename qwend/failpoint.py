@@ -45,6 +45,7 @@ POINTS: Mapping[str, str] = {
     "warm_copy.rename": "to its name",
     "warm_index.write": "which file the copy is of",
     "governor_record.write": "what the governors were before",
+    "conversation.commit": "a turn of a session, or another change of one",
     "engine.start": "the engine's process, in the front",
     "engine.load": "the model, in the engine",
     "engine.send": "a message to the front, after a step",

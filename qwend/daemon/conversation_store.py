@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import astuple, dataclass, replace
 from typing import Any
 
+from qwend import failpoint
 from qwend.config import SessionsConfig
 from qwend.errors import RequestError
 from qwend.wire import limits
@@ -324,6 +325,7 @@ class ConversationStore:
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             yield
+            failpoint.reach("conversation.commit")
             self._connection.execute("COMMIT")
         except BaseException:
             if self._connection.in_transaction:  # a full disk may have rolled it back already

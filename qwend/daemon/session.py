@@ -29,6 +29,7 @@ from qwend.daemon.identity import Identity
 from qwend.daemon.journal import Timer
 from qwend.daemon.kept_connection import KeptConnection
 from qwend.daemon.kept_page import Record
+from qwend.daemon.public_text import for_client
 from qwend.daemon.resting import Resting
 from qwend.errors import LocalProtocolError, QwendError
 from qwend.wire.codes import ErrorCode
@@ -227,6 +228,8 @@ class Session(asyncio.BufferedProtocol):
                 return
         if isinstance(message, Done) and "energy" not in self._capabilities:
             message = replace(message, usage=replace(message.usage, energy_j=None))
+        if isinstance(message, Error):
+            message = for_client(message, administers=self.administers)
         try:
             frame = self._connection.send(message)
         except LocalProtocolError as error:
