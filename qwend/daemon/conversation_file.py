@@ -3,8 +3,8 @@
 Owns the one connection to it, and what is in its directory, which only we may enter. Used by one
 thread at a time, that of conversation_thread.py. Knows nothing of what is asked of it.
 
-A damaged database is never written to, nor removed: it gets a name that says so, and every session
-in it that can still be read whole is copied into the new one.
+A damaged database is not removed: it gets a name that says so, and every session in it that can
+still be read whole is copied into the new one.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import os
 import sqlite3
 import stat
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from qwend.daemon.conversation_store import ConversationStore, Damaged
 from qwend.errors import HostError, RequestError
 from qwend.host.private_dir import create_file, private_directory
 from qwend.wire.codes import ErrorCode
+from qwend.wire.sessions import SessionFacts, SessionMessage
 
 log = logging.getLogger(__name__)
 
@@ -29,13 +30,15 @@ NAME = "sessions.db"
 # What SQLite puts beside it (sqlite.org/tempfiles.html). Shared memory it needs none, for it has
 # the file for itself.
 BESIDE = ("-wal", "-journal", "-shm")
+# The smallest page (sqlite.org/fileformat2.html).
+LEAST_BYTES = 512
 # How long a daemon that is just ending may still hold it.
 LOCK_WAIT_S = 2.0
 # Errors of SQLite (sqlite.org/rescode.html) that say that what was read is not what was written.
 DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+OF_NEW_ONES = ("auto_vacuum = FULL",)  # what was deleted is given back; it is kept in the file
 PRAGMAS = (
     "locking_mode = EXCLUSIVE",  # one daemon, and so no shared memory that a full disk could break
-    "auto_vacuum = FULL",  # what was deleted is given back; before the first table
     "journal_mode = WAL",
     "synchronous = FULL",  # a commit is on the disk when it returns
     "secure_delete = ON",  # what was deleted is overwritten
@@ -43,6 +46,7 @@ PRAGMAS = (
     "temp_store = MEMORY",
     "trusted_schema = OFF",  # the file could have been planted
     "cell_size_check = ON",
+    "wal_autocheckpoint = 256",  # 1 MiB of log, of pages of 4 KiB, and not 4
     "cache_size = -512",  # KiB; the default of 2 MiB is a tenth of this process
 )
 
@@ -91,7 +95,11 @@ class ConversationFile:
     def _open(self) -> ConversationStore:
         with private_directory(self._directory) as fd:
             _check_names(self.path, fd)
-            store = ConversationStore(_connect(self.path, PRAGMAS), self._clock)
+            size = self.path.stat().st_size
+            if 0 < size < LEAST_BYTES:
+                raise Damaged("it is cut off in its first page")  # SQLite would take it for empty
+            pragmas = PRAGMAS if size else (*OF_NEW_ONES, *PRAGMAS)
+            store = ConversationStore(_connect(self.path, pragmas), self._clock)
         try:
             store.prepare()
             store.check()
@@ -103,8 +111,16 @@ class ConversationFile:
     def _renew(self, error: Exception) -> ConversationStore:
         """Set the damaged file aside, and go on with what of it can be read."""
         aside = self._set_aside()
-        store = self._open()
-        saved, there = _rescue(aside, self._clock, store)
+        try:
+            store = self._open()
+            try:
+                saved, there = _rescue(aside, self._clock, store)
+            except BaseException:
+                store.close()
+                raise
+        except BaseException:
+            self._move(aside.name, NAME)  # all of it again when there is room
+            raise
         self._degraded(
             f"the sessions on the disk were damaged ({error}): {saved} of {there} could be saved, "
             f"all that was there is in {aside}"
@@ -118,13 +134,19 @@ class ConversationFile:
         while os.path.lexists(self._directory / name):
             number += 1
             name = f"{NAME}.damaged-{stamp}-{number}"
+        self._move(NAME, name)
+        return self._directory / name
+
+    def _move(self, name: str, to: str) -> None:
+        """Give the database another name, in place of what may be there. Raises: OSError."""
         with private_directory(self._directory) as fd:
-            os.rename(NAME, name, src_dir_fd=fd, dst_dir_fd=fd)
             for ending in BESIDE:
                 with suppress(FileNotFoundError):
-                    os.rename(NAME + ending, name + ending, src_dir_fd=fd, dst_dir_fd=fd)
+                    os.unlink(to + ending, dir_fd=fd)
+            for ending in ("", *BESIDE):
+                with suppress(FileNotFoundError):
+                    os.rename(name + ending, to + ending, src_dir_fd=fd, dst_dir_fd=fd)
             os.fsync(fd)
-        return self._directory / name
 
 
 def is_damage(error: Exception) -> bool:
@@ -149,7 +171,16 @@ def _check_names(path: Path, fd: int) -> None:
         return
     except OSError as error:
         raise HostError(str(path), "making", error) from error
-    os.fsync(fd)
+    for directory in (path.parent, path.parent.parent):
+        _sync(directory)
+
+
+def _sync(directory: Path) -> None:
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def _connect(path: Path, pragmas: Iterable[str]) -> sqlite3.Connection:
@@ -163,6 +194,9 @@ def _connect(path: Path, pragmas: Iterable[str]) -> sqlite3.Connection:
         timeout=LOCK_WAIT_S,
         check_same_thread=False,
     )
+    # Bytes that are no UTF-8 any more: the checksum will not be right either, and Python's own
+    # error would say the text in the log.
+    connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
     try:
         for pragma in pragmas:
             connection.execute(f"PRAGMA {pragma}").fetchall()
@@ -173,20 +207,42 @@ def _connect(path: Path, pragmas: Iterable[str]) -> sqlite3.Connection:
 
 
 def _rescue(aside: Path, clock: Callable[[], float], into: ConversationStore) -> tuple[int, int]:
-    """Copy what can be read whole. Returns how many sessions were, of how many that were seen."""
+    """Copy what can be read whole. Returns how many sessions were, of how many that were seen.
+
+    Raises: sqlite3.Error if they cannot be written.
+    """
     saved = 0
     numbers: list[int] = []
-    try:
-        with closing(_connect(aside, ("foreign_keys = OFF", "cell_size_check = ON"))) as connection:
-            damaged = ConversationStore(connection, clock)
-            numbers = damaged.numbers()
-            for number in numbers:
-                with suppress(sqlite3.Error, Damaged, TypeError, ValueError, AttributeError):
-                    into.take_in(*damaged.conversation(number))
-                    saved += 1
-    except sqlite3.Error as error:
-        log.warning("no more can be read of %s: %s", aside, error)
+    for number, found in _readable(aside, clock):
+        numbers.append(number)
+        with suppress(sqlite3.IntegrityError):  # the same name twice: its row is damaged
+            if found is not None:
+                into.take_in(*found)
+                saved += 1
     return saved, len(numbers)
+
+
+def _readable(
+    aside: Path, clock: Callable[[], float]
+) -> Iterator[tuple[int, tuple[int, SessionFacts, list[SessionMessage]] | None]]:
+    """Each conversation of a damaged database, None where it cannot be read whole."""
+    try:
+        connection = _connect(aside, ("cell_size_check = ON",))
+    except sqlite3.Error as error:
+        log.warning("nothing can be read of %s: %s", aside, error)
+        return
+    with closing(connection):
+        damaged = ConversationStore(connection, clock)
+        try:
+            numbers = damaged.numbers()
+        except sqlite3.Error as error:
+            log.warning("nothing can be read of %s: %s", aside, error)
+            return
+        for number in numbers:
+            found = None
+            with suppress(sqlite3.Error, Damaged, TypeError, AttributeError):
+                found = damaged.conversation(number)
+            yield number, found
 
 
 def as_refusal(error: Exception, path: Path) -> RequestError:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import sqlite3
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import astuple, dataclass, replace
 from typing import Any
 
@@ -100,6 +100,10 @@ class ConversationStore:
                 f"{len(MIGRATIONS)}): use that, or move the file away",
                 code=ErrorCode.STORAGE_ERROR,
             )
+        if version < 0 or (
+            version == 0 and self._row("SELECT count(*) FROM sqlite_schema") != (0,)
+        ):
+            raise Damaged("it is not a database of qwend's sessions")
         for number in range(version, len(MIGRATIONS)):
             with self._transaction():
                 for statement in MIGRATIONS[number]:
@@ -117,7 +121,7 @@ class ConversationStore:
         made = {sql for (sql,) in self._connection.execute("SELECT sql FROM sqlite_schema") if sql}
         if made != {statement for step in MIGRATIONS for statement in step}:
             raise Damaged("its tables are not those of qwend")
-        if self._connection.execute("PRAGMA foreign_key_check").fetchone() is not None:
+        if self._connection.execute("PRAGMA foreign_key_check").fetchall():
             raise Damaged("it has messages of no session")
         for number in self.numbers():
             self.conversation(number)
@@ -205,12 +209,18 @@ class ConversationStore:
 
     def delete(self, uid: int, name: str) -> SessionFacts:
         """Raises: RequestError if there is none."""
+        with suppress(sqlite3.OperationalError):
+            self.clear_log()  # on a disk that is nearly full that is the room to write in
         with self._transaction():
             number, facts = self._existing(uid, name)
             self._connection.execute("DELETE FROM conversation WHERE id = ?", (number,))
-        # What was deleted is to be gone from the write-ahead log, too.
-        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        with suppress(sqlite3.OperationalError):
+            self.clear_log()  # what was deleted is to be gone from there, too
         return facts
+
+    def clear_log(self) -> None:
+        """Bring what is in the write-ahead log into the database."""
+        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def numbers(self) -> list[int]:
         """The rows of all conversations."""
@@ -271,12 +281,12 @@ class ConversationStore:
         return found
 
     def _find(self, uid: int, name: str) -> tuple[int, SessionFacts] | None:
-        row = self._connection.execute(
+        rows = self._connection.execute(
             f"SELECT id, crc, {_FACTS} FROM conversation WHERE uid = ? AND name = ?", (uid, name)
-        ).fetchone()
-        if row is None:
+        ).fetchall()
+        if not rows:
             return None
-        number, crc, *fields = row
+        number, crc, *fields = rows[0]
         if crc != _crc(uid, *fields):
             raise Damaged(f"the row of session {number} has changed by itself")
         return number, SessionFacts(*fields)
@@ -287,10 +297,12 @@ class ConversationStore:
             "WHERE conversation = ? AND place >= ? ORDER BY place",
             (number, skip),
         )
-        for expected, (place, crc, *fields) in enumerate(rows, skip):
-            if place != expected or crc != _crc(number, place, *fields):
-                raise Damaged(f"message {expected} of session {number} has changed by itself")
-            yield SessionMessage(*fields)
+        # A connection with a statement that is not at its end cannot be closed.
+        with closing(rows):
+            for expected, (place, crc, *fields) in enumerate(rows, skip):
+                if place != expected or crc != _crc(number, place, *fields):
+                    raise Damaged(f"message {expected} of session {number} has changed by itself")
+                yield SessionMessage(*fields)
 
     def _put(self, uid: int, facts: SessionFacts, number: int | None) -> int:
         """Write the row of a session, a new one if it has no number yet. Returns its number."""
@@ -315,10 +327,10 @@ class ConversationStore:
             )
 
     def _row(self, query: str, *values: object) -> tuple[Any, ...]:
-        row = self._connection.execute(query, values).fetchone()
-        if row is None:
+        rows = self._connection.execute(query, values).fetchall()
+        if not rows:
             raise Damaged(f"nothing comes of {query!r}")
-        return tuple(row)
+        return tuple(rows[0])
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
