@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from scripts.lib.soak.conversations import Kept, Said, read_from_disk
+from scripts.lib.soak.oracle import Answer, Turn
 
 SAID: Said = [("user", "Hello"), ("assistant", "Good day")]
 
@@ -51,3 +52,30 @@ def test_a_turn_that_is_not_there_or_another_is_told(
 def test_no_database_at_all_is_told_if_there_was_a_turn(tmp_path: Path) -> None:
     assert read_from_disk(tmp_path, Kept({"a": SAID})) == ["there is no database"]
     assert read_from_disk(tmp_path, Kept({"a": []})) == []
+
+
+def turn(text: str, answer: str) -> Turn:
+    return Turn(text, Answer((1,), (answer.encode(),), "stop"))
+
+
+@pytest.mark.parametrize("found", [SAID, [*SAID, ("user", "More?"), ("assistant", "Cert")]])
+def test_a_turn_in_doubt_may_be_there_or_not(found: Said) -> None:
+    kept = Kept({"a": SAID}, {"a": turn("More?", "Certainly.")})
+    assert kept.difference("a", found) is None
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        SAID[:1],
+        [],
+        [*SAID, ("user", "More?")],
+        [*SAID, ("user", "Less?"), ("assistant", "Cert")],
+        [*SAID, ("user", "More?"), ("assistant", "No")],
+        [*SAID, ("user", "More?"), ("assistant", "Cert"), ("user", "x"), ("assistant", "y")],
+        [("user", "Hi"), SAID[1], ("user", "More?"), ("assistant", "Cert")],
+    ],
+)
+def test_nothing_else_may_be(found: Said) -> None:
+    kept = Kept({"a": SAID}, {"a": turn("More?", "Certainly.")})
+    assert kept.difference("a", found) is not None

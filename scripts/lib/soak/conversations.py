@@ -5,7 +5,6 @@ Owns what was acknowledged. A turn is: its `done` came, or the daemon said later
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -13,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from .ledger import Asked
-from .load import CANCELS, Load, connected
+from .load import CANCELS, Load, connected, library, library_answer
 from .oracle import Answer, Turn
 from .raw_connection import RawConnection
 from .stream_check import StreamCheck
-from .survival import Happened
+from .survival import LOST, Happened
 
 MAX_TOKENS = 200
+ENDED = ("done:stop", "done:length")
 DELETED = 0.2
 
 MESSAGES = """SELECT name, role, content FROM message
@@ -31,14 +31,32 @@ Said = list[tuple[str, str]]
 
 @dataclass(slots=True)
 class Kept:
-    """What must be there at the end. deleted: what must not."""
+    """What must be there at the end. deleted: what must not.
+
+    in_doubt: the turn whose end its client never heard; it may be there too, behind the others.
+    """
 
     said: dict[str, Said] = field(default_factory=dict)
+    in_doubt: dict[str, Turn] = field(default_factory=dict)
     deleted: set[str] = field(default_factory=set)
 
     @property
     def turns(self) -> int:
         return sum(len(said) // 2 for said in self.said.values())
+
+    def difference(self, name: str, found: Said) -> str | None:
+        """What is not as it was acknowledged, in words; None: all is well."""
+        said, turn = self.said[name], self.in_doubt.get(name)
+        if found == said:
+            return None
+        if turn is not None and found[: len(said)] == said and len(found) == len(said) + 2:
+            (_, asked), (_, answer) = found[len(said) :]
+            if asked == turn.text and turn.answer.text.startswith(answer):
+                return None
+        for at, (theirs, ours) in enumerate(zip(found, said, strict=False)):
+            if theirs != ours:
+                return f"message {at} is {theirs} instead of {ours}"
+        return f"{len(found)} messages, and {len(said)} were acknowledged"
 
 
 class Shown(Exception):
@@ -46,40 +64,58 @@ class Shown(Exception):
 
 
 async def session_client(load: Load, kept: Kept, number: int) -> None:
-    """One conversation after the other, each in a session of its own."""
+    """One conversation after the other, each in a session of its own; every other one through the
+    library."""
     at = 0
     while load.going:
         at += 1
         name = f"talk-{number}.{at}"
         kept.said[name] = []
-        if await _conversation(load, kept, name) and load.chance.random() < DELETED:
+        talk = _through_the_library if at % 2 else _on_one_connection
+        if await talk(load, kept, name) and load.chance.random() < DELETED:
             await _delete(load, kept, name)
 
 
-async def _conversation(load: Load, kept: Kept, name: str) -> bool:
+async def _on_one_connection(load: Load, kept: Kept, name: str) -> bool:
     """True if all of it was said."""
     turns = load.chance.choice(load.oracle.conversations)
-    connection: RawConnection | None = None
     said = kept.said[name]
-    try:
+    connection = await connected(load, name)
+    if connection is None:
+        return False
+    with connection:
         while load.going and len(said) // 2 < len(turns):
-            connection = connection or await connected(load, name)
-            if connection is None:
-                await load.rest(0.1)
-                continue
-            how = await _turn(load, connection, name, turns[len(said) // 2], said)
-            if how == "lost":
-                connection.close()
-                connection = None
-                await _look_after_it(load, name, said)
-            elif how == "done:cancelled":
-                return False  # the next turns would have another history
-            elif how.startswith("error"):
-                await load.rest(0.2)
-        return len(said) // 2 == len(turns)
-    finally:
-        if connection is not None:
-            connection.close()
+            turn = turns[len(said) // 2]
+            how = await _turn(load, connection, name, turn, said)
+            if not await _goes_on(load, kept, name, turn, how):
+                return False
+    return len(said) // 2 == len(turns)
+
+
+async def _through_the_library(load: Load, kept: Kept, name: str) -> bool:
+    """The same with a client of its own for each turn, as `qwenctl ask --session` has."""
+    turns = load.chance.choice(load.oracle.conversations)
+    said = kept.said[name]
+    while load.going and len(said) // 2 < len(turns):
+        turn = turns[len(said) // 2]
+        asked = _asked(load, turn.answer, name)
+        how = LOST
+        async with library(load, name) as client:
+            how = await library_answer(load, client, asked, turn_of(name, turn))
+        _note(asked, turn, said)
+        if not await _goes_on(load, kept, name, turn, how):
+            return False
+    return len(said) // 2 == len(turns)
+
+
+async def _goes_on(load: Load, kept: Kept, name: str, turn: Turn, how: str) -> bool:
+    """False: what comes next would have another history, or nobody knows which."""
+    if how == LOST:
+        kept.in_doubt[name] = turn
+    if how.startswith("error"):
+        await load.rest(0.2)  # it is not kept: ask again
+        return True
+    return how in ENDED
 
 
 async def _turn(load: Load, connection: RawConnection, name: str, turn: Turn, said: Said) -> str:
@@ -94,10 +130,10 @@ async def _turn(load: Load, connection: RawConnection, name: str, turn: Turn, sa
             message = await load.read(connection)
         except TimeoutError:
             load.hung(asked)
-            return "lost"
+            return LOST
         if message is None:
             load.ledger.lost(asked)
-            return "lost"
+            return LOST
         if message.get("id") != 1:
             continue
         load.feed(asked, message)
@@ -106,10 +142,15 @@ async def _turn(load: Load, connection: RawConnection, name: str, turn: Turn, sa
             asked.own.add(Happened.CANCELLED)
             await connection.send({"op": "cancel", "id": 1})
     load.ledger.ended(asked)
+    _note(asked, turn, said)
+    return asked.check.how
+
+
+def _note(asked: Asked, turn: Turn, said: Said) -> None:
+    """The turn is acknowledged if it ended well, or was cancelled after some text."""
     how = asked.check.how
-    if how in ("done:stop", "done:length") or (how == "done:cancelled" and asked.check.text):
+    if how in ENDED or (how == "done:cancelled" and asked.check.text):
         said += [("user", turn.text), ("assistant", asked.check.text)]
-    return how
 
 
 def turn_of(name: str, turn: Turn) -> dict[str, Any]:
@@ -129,27 +170,6 @@ def _asked(load: Load, answer: Answer, name: str) -> Asked:
     return asked
 
 
-async def _look_after_it(load: Load, name: str, said: Said) -> None:
-    """The connection ended before `done`: whether the turn is kept is for the daemon to say."""
-    while True:
-        connection = await connected(load, name)
-        if connection is not None:
-            with connection:
-                try:
-                    found = await show(connection, name)
-                except Shown as error:
-                    if str(error) != "unknown_session" or said:
-                        load.ledger.find("lost turn", f"{name}: {error}, with {len(said)} messages")
-                    return
-                except EOFError:
-                    continue
-            if found[: len(said)] != said or len(found) - len(said) not in (0, 2):
-                load.ledger.find("lost turn", f"{name}: {_difference(found, said)}")
-            said[:] = found
-            return
-        await asyncio.sleep(0.1)
-
-
 async def _delete(load: Load, kept: Kept, name: str) -> None:
     begin = load.ledger.clock()
     connection = await connected(load, name)
@@ -165,7 +185,7 @@ async def _delete(load: Load, kept: Kept, name: str) -> None:
                 load.ledger.find("unexpected", f"{name}: not deleted: {error}")
             return
         except EOFError:
-            del kept.said[name]  # nobody knows
+            del kept.said[name]  # nobody knows whether it is there
             return
     del kept.said[name]
     kept.deleted.add(name)
@@ -199,8 +219,9 @@ async def read_back(connection: RawConnection, kept: Kept) -> list[str]:
         except Shown as error:
             found.append(f"{name}: {error}, with {len(said) // 2} turns acknowledged")
             continue
-        if shown != said:
-            found.append(f"{name}: {_difference(shown, said)}")
+        difference = kept.difference(name, shown)
+        if difference is not None:
+            found.append(f"{name}: {difference}")
     return found
 
 
@@ -223,20 +244,10 @@ def read_from_disk(home: Path, kept: Kept) -> list[str]:
     with closing(sqlite3.connect(files[0])) as database:
         for name, role, content in database.execute(MESSAGES):
             there.setdefault(name, []).append((role, content))
-    return [
-        f"{name}, on the disk: {_difference(there.get(name, []), said)}"
-        for name, said in kept.said.items()
-        if there.get(name, []) != said
-    ]
+    differences = {name: kept.difference(name, there.get(name, [])) for name in kept.said}
+    return [f"{name}, on the disk: {told}" for name, told in differences.items() if told]
 
 
 def _is_database(path: Path) -> bool:
     with path.open("rb") as file:
         return file.read(16) == b"SQLite format 3\0"  # sqlite.org/fileformat.html
-
-
-def _difference(found: Said, said: Said) -> str:
-    for at, (theirs, ours) in enumerate(zip(found, said, strict=False)):
-        if theirs != ours:
-            return f"message {at} is {theirs} instead of {ours}"
-    return f"{len(found)} messages, and {len(said)} were acknowledged"

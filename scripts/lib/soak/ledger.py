@@ -20,13 +20,18 @@ OWN_DOING = frozenset({Happened.CANCELLED, Happened.ABANDONED, Happened.SLOW})
 
 @dataclass(slots=True)
 class Asked:
-    """One request. own: what its client does to it."""
+    """One request. own: what its client does to it. cancel_at: after so many tokens.
+
+    last_words: why its connection ended, as the library says.
+    """
 
     op: str
     client: str
     check: StreamCheck
     at_s: float
     own: set[Happened] = field(default_factory=set)
+    cancel_at: int | None = None
+    last_words: str = ""
     heard_s: float = 0.0
     silence_s: float = 0.0
     """The longest time in which nothing came."""
@@ -110,7 +115,9 @@ class Ledger:
         seen = self.happened(asked.at_s, now) | asked.own
         why = why_allowed(asked.op, how, seen, resumes=self.resumes)
         if why is None:
-            told = asked.check.end["message"] if how.startswith("error") and asked.check.end else ""
+            told = asked.last_words
+            if asked.check.end is not None:
+                told = asked.check.end.get("message", "")
             self.find(
                 "broken",
                 f"{asked.client}, {asked.op} asked at {asked.at_s:.2f} s, {len(asked.check.ids)} "

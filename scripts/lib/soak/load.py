@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from qwend.client import AsyncClient, ClientError, ConnectionLost, RequestFailed
+from qwend.client import AsyncClient, ClientError, RequestFailed
 from tests.wire.vectors import Refused, refused
 
 from .ledger import Asked, Ledger
 from .oracle import Oracle, Question
 from .raw_connection import NotGreeted, RawConnection
 from .stream_check import StreamCheck
-from .survival import Happened
+from .survival import LOST, Happened
 
 CANCELS = 0.10
 LEAVES = 0.03
@@ -192,44 +192,61 @@ async def library_client(load: Load, number: int) -> None:
     """A program that uses the library as docs say, with two answers at once."""
     who = f"library {number}"
     while load.going:
-        begin = load.ledger.clock()
-        try:
-            async with AsyncClient(load.path, timeout_s=load.patience_s) as client:
-                for _ in range(load.chance.randint(2, 8)):
-                    if not load.going:
-                        break
-                    await asyncio.gather(*(_library_answer(load, client, who) for _ in range(2)))
-        except ClientError as error:
-            if Happened.FRONT_KILLED not in load.ledger.happened(begin, load.ledger.clock()):
-                load.ledger.find("broken", f"{who}: {error}")
-            await load.rest(0.1)
+        async with library(load, who) as client:
+            for _ in range(load.chance.randint(2, 8)):
+                asks = [load.asked(load.pick(), who) for _ in range(2)]
+                for _, asked in asks:
+                    cancels = load.chance.random() < CANCELS
+                    asked.cancel_at = load.chance.randint(0, 60) if cancels else None
+                hows = await asyncio.gather(
+                    *(library_answer(load, client, asked, ask) for ask, asked in asks)
+                )
+                if LOST in hows or not load.going:
+                    break
 
 
-async def _library_answer(load: Load, client: AsyncClient, who: str) -> None:
-    ask, asked = load.asked(load.pick(), who)
-    asked.own.add(Happened.LIBRARY)
-    cancel_at = load.chance.randint(0, 60) if load.chance.random() < CANCELS else None
-    given = {key: value for key, value in ask.items() if key not in ("op", "messages", "prompt")}
+@asynccontextmanager
+async def library(load: Load, who: str) -> AsyncIterator[AsyncClient]:
+    """A client of the library. One that cannot connect is a finding."""
+    begin = load.ledger.clock()
     try:
-        if ask["op"] == "chat":
-            stream = await client.chat(ask["messages"], **given)
-        else:
-            stream = await client.complete(ask["prompt"], **given)
-        async for event in stream.events():
-            load.feed(asked, event.to_map())
-            if cancel_at is not None and len(asked.check.ids) >= cancel_at:
-                cancel_at = None
-                asked.own.add(Happened.CANCELLED)
-                await stream.cancel()
-        assert stream.result is not None
-        load.feed(asked, stream.result.to_map())
-        load.ledger.ended(asked)
+        async with AsyncClient(load.path, timeout_s=BUSY * load.patience_s) as client:
+            yield client
+    except ClientError as error:
+        if Happened.FRONT_KILLED not in load.ledger.happened(begin, load.ledger.clock()):
+            load.ledger.find("broken", f"{who}: {error}")
+        await load.rest(0.1)
+
+
+async def library_answer(load: Load, client: AsyncClient, asked: Asked, ask: dict[str, Any]) -> str:
+    """Read an answer to its end, and return how it ended."""
+    asked.own.add(Happened.LIBRARY)
+    try:
+        await _read_library(load, client, asked, ask)
     except RequestFailed as error:
         load.feed(asked, {"op": "error", "code": error.code, "message": str(error)})
-        load.ledger.ended(asked)
-    except ConnectionLost:
+    except ClientError as error:
+        asked.last_words = str(error)
         load.ledger.lost(asked)
-        raise
+        return LOST
+    load.ledger.ended(asked)
+    return asked.check.how
+
+
+async def _read_library(load: Load, client: AsyncClient, asked: Asked, ask: dict[str, Any]) -> None:
+    given = {key: value for key, value in ask.items() if key not in ("op", "messages", "prompt")}
+    if ask["op"] == "chat":
+        stream = await client.chat(ask["messages"], **given)
+    else:
+        stream = await client.complete(ask["prompt"], **given)
+    async for event in stream.events():
+        load.feed(asked, event.to_map())
+        if asked.cancel_at is not None and len(asked.check.ids) >= asked.cancel_at:
+            asked.cancel_at = None
+            asked.own.add(Happened.CANCELLED)
+            await stream.cancel()
+    assert stream.result is not None
+    load.feed(asked, stream.result.to_map())
 
 
 async def typist(load: Load) -> None:

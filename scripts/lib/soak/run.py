@@ -45,6 +45,10 @@ FEW = 8
 TALKS = 2
 
 
+Pair = tuple[Taken, Taken]
+"""Front and engine."""
+
+
 class Undisturbed(Exception):
     """The daemon is not as it should be before anything was done to it."""
 
@@ -59,7 +63,7 @@ class Options:
 
 @dataclass(slots=True)
 class Outcome:
-    """interrupted: Ctrl-C. before / after: of the idle front, at the start and at the end."""
+    """interrupted: Ctrl-C. before: front and engine when idle."""
 
     options: Options
     oracle: Oracle
@@ -72,8 +76,7 @@ class Outcome:
     looks: list[Look] = field(default_factory=list)
     seconds: float = 0.0
     interrupted: bool = False
-    before: Taken = field(default_factory=Taken)
-    after: Taken = field(default_factory=Taken)
+    before: Pair = (Taken(), Taken())
     log: str = ""
 
 
@@ -133,7 +136,7 @@ def settings() -> dict[str, str]:
     }
 
 
-async def _undisturbed(service: Service, oracle: Oracle, ledger: Ledger, kept: Kept) -> Taken:
+async def _undisturbed(service: Service, oracle: Oracle, ledger: Ledger, kept: Kept) -> Pair:
     """Ask everything once, alone. Raises: Undisturbed if an answer is not the oracle's."""
     with await RawConnection.open(service.socket) as connection:
         ledger.resumes = "resume" in connection.capabilities
@@ -148,7 +151,11 @@ async def _undisturbed(service: Service, oracle: Oracle, ledger: Ledger, kept: K
                     await _ask_once(connection, turn_of(name, turn), turn.answer)
                     said += [("user", turn.text), ("assistant", turn.answer.text)]
     await idle_status(service, 10.0)
-    return Taken.by(service.pid)
+    return taken(service)
+
+
+def taken(service: Service) -> Pair:
+    return Taken.by(service.pid), Taken.by(service.engine_pid())
 
 
 async def _ask_once(connection: RawConnection, ask: dict[str, Any], answer: Answer) -> None:
@@ -237,12 +244,11 @@ async def _afterwards(outcome: Outcome, home: Path) -> None:
         for text in was_given_back(status, service):
             ledger.find("left over", text)
         await _read_back(outcome)
-    outcome.after = Taken.by(service.pid)
-    # The last front was handed its connections; one that was not had a socket and a store alone.
-    if outcome.after.fds > outcome.before.fds:
-        ledger.find(
-            "left over", f"{outcome.after.fds} descriptors, {outcome.before.fds} at the start"
-        )
+    for name, now, before in zip(("front", "engine"), taken(service), outcome.before, strict=True):
+        if now.fds > before.fds:
+            ledger.find("left over", f"{name}: {now.fds} descriptors, {before.fds} at the start")
+        if now.threads > before.threads:
+            ledger.find("left over", f"{name}: {now.threads} threads, {before.threads} then")
     family = processes_of(home)
     status_code = await service.stop()
     if status_code:
