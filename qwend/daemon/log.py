@@ -15,6 +15,7 @@ from typing import Any, TextIO
 
 from qwend.daemon.log_limit import LogLimit
 from qwend.fault_report import fault_report
+from qwend.journal_stream import goes_to_journal
 
 # sd-daemon(3): "<N>" at the beginning of a line is its syslog level.
 _SYSLOG_LEVELS = {
@@ -88,7 +89,7 @@ class LimitedHandler(logging.StreamHandler[TextIO]):
 def set_up_logging(level: str, environ: Mapping[str, str]) -> None:
     """To standard error from now on, of this level and above."""
     handler = LimitedHandler(sys.stderr, LogLimit(time.monotonic), _in_the_loop)
-    if environ.get("JOURNAL_STREAM"):
+    if goes_to_journal(environ):
         handler.setFormatter(_JournalFormatter("%(message)s"))
     else:
         handler.setFormatter(_Formatter("qwend %(levelname)s: %(message)s"))

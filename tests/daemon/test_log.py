@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
+import os
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -26,6 +27,12 @@ def logging_as_before() -> Iterator[None]:
     root.setLevel(level)
 
 
+def journal(inode: int = 0) -> dict[str, str]:
+    """What systemd says to a process whose standard error is this one, or another by so much."""
+    stream = os.fstat(2)
+    return {"JOURNAL_STREAM": f"{stream.st_dev}:{stream.st_ino + inode}"}
+
+
 @pytest.mark.parametrize(
     ("level", "prefix"),
     [(logging.INFO, "<6>"), (logging.WARNING, "<4>"), (logging.ERROR, "<3>")],
@@ -33,15 +40,24 @@ def logging_as_before() -> Iterator[None]:
 def test_journald_gets_the_level_as_a_prefix(
     capsys: pytest.CaptureFixture[str], level: int, prefix: str
 ) -> None:
-    set_up_logging("info", {"JOURNAL_STREAM": "9:1234"})
+    set_up_logging("info", journal())
     log.log(level, "engine lost")
     assert capsys.readouterr().err == f"{prefix}engine lost\n"
 
 
 def test_each_line_of_a_message_has_its_level(capsys: pytest.CaptureFixture[str]) -> None:
-    set_up_logging("info", {"JOURNAL_STREAM": "9:1234"})
+    set_up_logging("info", journal())
     log.error("engine lost:\nbad file")
     assert capsys.readouterr().err == "<3>engine lost:\n<3>bad file\n"
+
+
+def test_who_has_inherited_the_name_of_the_stream_alone_gets_no_prefix(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    # A terminal that the user's systemd has started, for one.
+    set_up_logging("info", journal(inode=1))
+    log.warning("engine lost")
+    assert capsys.readouterr().err == "qwend WARNING: engine lost\n"
 
 
 def test_a_terminal_gets_name_and_level(capsys: pytest.CaptureFixture[str]) -> None:

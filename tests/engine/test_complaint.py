@@ -9,9 +9,18 @@ from contextlib import suppress
 
 import pytest
 
-from qwend.engine.complaint import complain
+from qwend.engine import complaint
+from qwend.engine.complaint import LINES_A_MINUTE, complain
 
 pytestmark = pytest.mark.row("F2")
+
+
+@pytest.fixture(autouse=True)
+def of_this_minute() -> Iterator[None]:
+    """A minute of the test's own, and none of its lines in another test's."""
+    complaint._minute = complaint._Minute()
+    yield
+    complaint._minute = complaint._Minute()
 
 
 @pytest.fixture
@@ -51,3 +60,23 @@ def test_who_does_not_listen_is_no_error() -> None:
     complain("to nobody", writer)
     os.close(writer)
     complain("to nothing", writer)
+
+
+@pytest.mark.row("D7")
+def test_what_repeats_itself_is_left_out_and_counted(pipe: tuple[int, int]) -> None:
+    for _ in range(LINES_A_MINUTE + 30):
+        complain("no slot", pipe[1], clock=lambda: 1000.0)
+    assert os.read(pipe[0], 1 << 16) == b"no slot\n" * LINES_A_MINUTE
+    complain("again", pipe[1], clock=lambda: 1060.0)
+    assert os.read(pipe[0], 1 << 16) == (b"qwend engine: 30 more lines in the last minute\nagain\n")
+
+
+def test_the_journal_is_told_that_it_is_an_error(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = os.fstat(pipe[1])
+    monkeypatch.setenv("JOURNAL_STREAM", f"{stream.st_dev}:{stream.st_ino}")
+    complain("no slot", pipe[1])
+    monkeypatch.setenv("JOURNAL_STREAM", f"{stream.st_dev}:{stream.st_ino + 1}")
+    complain("no slot", pipe[1])
+    assert os.read(pipe[0], 100) == b"<3>no slot\nno slot\n"
