@@ -181,7 +181,9 @@ class SnapshotFiles:
 
 
 def _open_private(path: Path) -> int:
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # Of the directories that are missing above, `mkdir` gives the mode to none but the last.
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.mkdir(mode=0o700, exist_ok=True)
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         status = os.fstat(fd)

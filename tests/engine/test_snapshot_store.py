@@ -352,3 +352,14 @@ def test_a_closed_store_keeps_its_files_and_serves_nothing(tmp_path: Path) -> No
     assert store.write(1000, TOKENS, BLOB) is None
     assert store.entries() == []
     assert firsts(store_at(tmp_path)) == [1]
+
+
+@pytest.mark.row("G2")
+def test_the_directory_above_the_files_is_ours_alone_too(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        SnapshotStore(tmp_path / "engine" / "prefixes", 1 << 20, bytes(32)).close()
+    finally:
+        os.umask(before)
+    assert (tmp_path / "engine").stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / "engine" / "prefixes").stat().st_mode & 0o777 == 0o700
