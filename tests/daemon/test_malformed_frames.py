@@ -23,24 +23,16 @@ import psutil
 import pytest
 
 from qwend.client import Token, TokenStream
-from qwend.wire import Error, ErrorCode, Hello, Pong, Welcome
-from qwend.wire.frame import decode_payload, encode_frame
+from qwend.wire import Error, ErrorCode, Pong, Welcome
+from qwend.wire.frame import decode_payload
 from qwend.wire.messages import DaemonMessage, parse_daemon
 from tests.support.daemon import DEADLINE_S, RunningDaemon, running_daemon, wait_until
-from tests.wire.malformed import BREAKING, SURVIVED, VALID, packed
+from tests.wire.malformed import BREAKING, HELLO, NONCE, SURVIVED, VALID, attack, packed
 
 FRAMES = int(os.environ.get("QWEND_TEST_FRAMES", "20000"))
 """A night's run sets a million."""
 MEMORY_BYTES = 16 << 20
 CODES = {code.value for code in ErrorCode}
-HELLO = encode_frame(Hello().to_map())
-NONCE = 2**40
-SURVIVED_EACH = 12
-"""Frames of a connection before the one that breaks it: the more, the fewer connections."""
-WEIGHTS = [0.02 if kind == "many frames in one write" else 1.0 for kind in SURVIVED]
-"""A thousand frames take as long as a thousand others."""
-UNGREETED = 0.1
-"""Share of the connections that leave the hello out."""
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +57,7 @@ def test_every_malformed_frame_is_answered_and_nobody_else_notices(daemon: Runni
         slow = Dribble(daemon)
         tried: Counter[str] = Counter()
         while tried.total() < FRAMES:
-            tried += attack(daemon, chance)
+            tried += attacked(daemon, chance)
             slow.step()
             if tried.total() % 20 == 0:
                 gives_one_more(witness)
@@ -82,25 +74,17 @@ def test_every_malformed_frame_is_answered_and_nobody_else_notices(daemon: Runni
         assert daemon.process.poll() is None
 
 
-def attack(daemon: RunningDaemon, chance: random.Random) -> Counter[str]:
+def attacked(daemon: RunningDaemon, chance: random.Random) -> Counter[str]:
     """One connection; return how many inputs of each kind it brought."""
-    kinds = chance.choices(list(SURVIVED), WEIGHTS, k=chance.randrange(SURVIVED_EACH))
-    last = chance.choice(list(BREAKING))
-    greeted = chance.random() >= UNGREETED
-    survived = b"".join(SURVIVED[kind](chance) for kind in kinds)
-    broken = BREAKING[last](chance)
-    sent = (HELLO if greeted else b"") + survived + packed({"op": "ping", "nonce": NONCE}) + broken
-    answers = exchange(daemon, sent)
-    if greeted:
-        assert isinstance(answers[0], Welcome)
-        assert Pong(NONCE) in answers, (kinds, last)
-    else:
-        # One of them may be a hello; anything else ends the connection.
-        (first, *others) = answers
-        if not isinstance(first, Welcome):
-            assert isinstance(first, Error), (kinds, last)
-            assert not others
-    return Counter([*kinds, last])
+    given = attack(chance)
+    first, *others = exchange(daemon, given.sent)
+    if given.greeted:
+        assert isinstance(first, Welcome)
+        assert Pong(NONCE) in others, given.kinds
+    elif not isinstance(first, Welcome):  # one of them may be a hello
+        assert isinstance(first, Error), given.kinds
+        assert not others
+    return Counter(given.kinds)
 
 
 def exchange(daemon: RunningDaemon, sent: bytes) -> list[DaemonMessage]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from random import Random
 from typing import Any
 
@@ -155,3 +156,35 @@ BREAKING: Mapping[str, Kind] = {
     "flipped bits": _flipped,
     "a splice of two": _spliced,
 }
+
+NONCE = 2**40
+"""Of the ping between what is survived and what breaks."""
+HELLO = packed({"op": "hello", "protocol": limits.PROTOCOL})
+SURVIVED_MOST = 12
+"""Frames of a connection before the one that breaks it: the more, the fewer connections."""
+WEIGHTS = [0.02 if kind == "many frames in one write" else 1.0 for kind in SURVIVED]
+"""A thousand frames take as long as a thousand others."""
+UNGREETED = 0.1
+"""Share of the connections that leave the hello out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attack:
+    """All that one connection sends: some frames that it survives, a ping, and one that it may not.
+
+    kinds: what was malformed, in order; the last is of BREAKING.
+    """
+
+    kinds: tuple[str, ...]
+    greeted: bool
+    sent: bytes
+
+
+def attack(chance: Random) -> Attack:
+    kinds = chance.choices(list(SURVIVED), WEIGHTS, k=chance.randrange(SURVIVED_MOST))
+    last = chance.choice(list(BREAKING))
+    greeted = chance.random() >= UNGREETED
+    survived = b"".join(SURVIVED[kind](chance) for kind in kinds)
+    ping = packed({"op": "ping", "nonce": NONCE})
+    sent = (HELLO if greeted else b"") + survived + ping + BREAKING[last](chance)
+    return Attack((*kinds, last), greeted, sent)
