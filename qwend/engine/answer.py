@@ -6,10 +6,14 @@ released and nothing of what is still held back for a stop string or half a char
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from qwend.engine.continuation import Continuation
 from qwend.engine.reasoning import Split
 from qwend.engine.sequence import Sequence
+
+TokenBytes = Callable[[int], bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +25,15 @@ class Release:
     ids: tuple[int, ...]
     text: str
     reasoning: str = ""
+
+
+def replay_answer(sequence: Sequence, done: Continuation, token_bytes: TokenBytes) -> None:
+    """Bring a new sequence to where an earlier engine has left it; nothing is released again."""
+    sequence.content_sent = done.content_chars
+    sequence.reasoning_sent = done.reasoning_chars
+    for token in done.tokens:
+        extend_answer(sequence, token, token_bytes(token))
+    sequence.ids_released = len(done.tokens)
 
 
 def extend_answer(sequence: Sequence, token: int, data: bytes) -> Release | None:
@@ -47,13 +60,22 @@ def flush_answer(sequence: Sequence) -> Release | None:
 def _release(sequence: Sequence, split: Split, text: str, *, everything: bool) -> Release | None:
     """text: as much of the content as is no beginning of a stop string."""
     sequence.text_released += len(split.reasoning) + split.dropped + len(text)
+    text, reasoning = _not_sent_yet(sequence, text, split.reasoning)
     ends = sequence.text_ends
     first = sequence.ids_released
     last = len(sequence.answer) if everything else first
     # A token without text of its own (half a character) goes out with the text that follows it.
     while not everything and last < len(ends) and ends[last] <= sequence.text_released:
         last += 1
-    if not (text or split.reasoning) and not (everything and last > first):
+    if not (text or reasoning) and not (everything and last > first):
         return None
     sequence.ids_released = last
-    return Release(first, tuple(sequence.answer[first:last]), text, split.reasoning)
+    return Release(first, tuple(sequence.answer[first:last]), text, reasoning)
+
+
+def _not_sent_yet(sequence: Sequence, content: str, reasoning: str) -> tuple[str, str]:
+    """Without what an earlier engine has sent."""
+    known, thought = sequence.content_sent, sequence.reasoning_sent
+    sequence.content_sent -= min(known, len(content))
+    sequence.reasoning_sent -= min(thought, len(reasoning))
+    return content[known:], reasoning[thought:]

@@ -86,8 +86,14 @@ class Backend(Protocol):
     def keep_logits(self, output: int) -> Any:
         """A copy of the logits of row `output` of the last batch, for `sample_kept`."""
 
-    def open_sampler(self, params: SamplingParams, prompt: tuple[int, ...]) -> Sampler:
-        """prompt: the tokens that penalties look back on besides the answer's own."""
+    def open_sampler(
+        self, params: SamplingParams, prompt: tuple[int, ...], answer: tuple[int, ...] = ()
+    ) -> Sampler:
+        """prompt: the tokens that penalties look back on besides the answer's own.
+
+        answer: tokens that another sampler with these parameters has chosen; it goes on as that
+        one would.
+        """
 
     def share(self, source: int, target: int, count: int) -> None:
         """Let sequence `target` own the first `count` cells of `source` too. Nothing is copied."""

@@ -93,9 +93,12 @@ class Engine:
         except QwendError as error:
             self._events.append(Failed(request.id, error.code, str(error)))
             return
-        if sequence.wants_answer and sequence.credit > 0:
+        if sequence.wants_answer and sequence.credit > 0 and not sequence.answer:
             sequence.opening = self._openings.take(request.uid, sequence.prompt)
         self.scheduler.add(sequence)
+        if sequence.answer and len(sequence.answer) >= sequence.max_tokens:
+            self._finish(sequence, "length")  # an earlier engine could not tell it any more
+            return
         self._arrived.append(sequence)
 
     def cancel(self, request_id: int) -> None:
@@ -240,10 +243,10 @@ class Engine:
     def _prepare_to_answer(self, sequence: Sequence) -> None:
         if sequence.sampler is None:
             sequence.sampler = self._backend.open_sampler(
-                sequence.request.sampling, sequence.prompt
+                sequence.request.sampling, sequence.prompt, tuple(sequence.answer)
             )
             if self._open_drafter is not None:
-                sequence.drafter = self._open_drafter(sequence.prompt)
+                sequence.drafter = self._open_drafter(sequence.tokens)
 
     def _keep_opening(self, sequence: Sequence, output: int) -> None:
         uid = sequence.request.uid

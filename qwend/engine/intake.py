@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from qwend.engine.answer import replay_answer
 from qwend.engine.backend import Backend
+from qwend.engine.continuation import Continuation
 from qwend.engine.events import Finished
 from qwend.engine.prompt import prompt_tokens, reasoning_splitter
 from qwend.engine.prompt_limit import context_exceeded
@@ -22,7 +24,7 @@ def new_sequence(request: EngineRequest, prompt: list[int], backend: Backend) ->
         raise RequestError("the prompt is empty: give at least one token of text")
     if room < (1 if request.kind is not Kind.PREFILL else 0):
         raise context_exceeded(len(prompt), limit)
-    return Sequence(
+    sequence = Sequence(
         request=request,
         prompt=tuple(prompt),
         max_tokens=0 if request.kind is Kind.PREFILL else min(request.max_tokens, room),
@@ -31,6 +33,9 @@ def new_sequence(request: EngineRequest, prompt: list[int], backend: Backend) ->
         reasoning=reasoning_splitter(request, facts),
         checkpoint=_checkpoint(request, prompt, backend),
     )
+    if request.continuation is not None:
+        _go_on(sequence, request.continuation, backend)
+    return sequence
 
 
 def tokenized(request: EngineRequest, tokens: list[int]) -> Finished:
@@ -38,6 +43,16 @@ def tokenized(request: EngineRequest, tokens: list[int]) -> Finished:
     sequence = Sequence(request, (), 0, Times(request.received_s), credit=0)
     sequence.finish_reason = "tokenized"
     return sequence.finished_event(tokens)
+
+
+def _go_on(sequence: Sequence, done: Continuation, backend: Backend) -> None:
+    """Bring the sequence to where an earlier engine has left it, but for its cells."""
+    replay_answer(sequence, done, backend.token_bytes)
+    times = sequence.times
+    times.started, times.first_token = done.started_s, done.first_token_s
+    times.last_token = done.last_token_s
+    sequence.cached = done.cached_tokens
+    sequence.preempted = True  # as after a preemption: what is found again is no help of others
 
 
 def _checkpoint(request: EngineRequest, prompt: list[int], backend: Backend) -> int:

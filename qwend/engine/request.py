@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
+from qwend.engine.continuation import Continuation
+
 # Requests that the daemon makes itself (the default system prompt): no client has this uid, and
 # what it leaves in the prefix cache may be shared by everyone.
 PUBLIC_UID = -1
@@ -81,6 +83,7 @@ class EngineRequest:
     what is there by now would.
     credit: how many tokens may be produced before the front grants more.
     received_s: CLOCK_MONOTONIC when the front received it; both processes share that clock.
+    continuation: an earlier engine has started it, and came so far.
     """
 
     id: int
@@ -98,12 +101,19 @@ class EngineRequest:
     priority: Priority = Priority.INTERACTIVE
     credit: int = 1 << 30
     sampling: SamplingParams = field(default_factory=SamplingParams)
+    continuation: Continuation | None = None
 
     def to_map(self) -> dict[str, Any]:
         # Not asdict of the whole: that copies every token of a prompt.
         values = {each.name: getattr(self, each.name) for each in fields(self)}
         turns = self.turns and [asdict(turn) for turn in self.turns]
-        return {**values, "turns": turns, "sampling": asdict(self.sampling)}
+        done = self.continuation and self.continuation.to_map()
+        return {
+            **values,
+            "turns": turns,
+            "sampling": asdict(self.sampling),
+            "continuation": done,
+        }
 
     @classmethod
     def from_map(cls, fields: Mapping[str, Any]) -> EngineRequest:
@@ -113,6 +123,7 @@ class EngineRequest:
         sampling["logit_bias"] = tuple((token, bias) for token, bias in sampling["logit_bias"])
         turns = values.pop("turns")
         tokens = values.pop("tokens")
+        done = values.pop("continuation")
         return cls(
             kind=Kind(values.pop("kind")),
             turns=None if turns is None else tuple(ChatTurn(**turn) for turn in turns),
@@ -121,5 +132,6 @@ class EngineRequest:
             thinking=Thinking(values.pop("thinking")),
             priority=Priority(values.pop("priority")),
             sampling=SamplingParams(**sampling),
+            continuation=None if done is None else Continuation.from_map(done),
             **values,
         )

@@ -54,15 +54,17 @@ class Script:
 class ScriptedSampler:
     """Follows the script for one sequence: what comes next depends on the row's sequence alone."""
 
-    def __init__(self, backend: ScriptedBackend, params: SamplingParams) -> None:
+    def __init__(self, backend: ScriptedBackend, params: SamplingParams, said: int) -> None:
+        """said: tokens of the answer that another sampler has chosen."""
         self._backend = backend
         self._ignore_eos = params.ignore_eos
-        self._said = 0
+        self._said = said
         self._answer: bytes | None = None
 
     def sample(self, output: int) -> int:
         if self._answer is None:
-            self._answer = self._backend.keep_logits(output)
+            seq_id = self._backend.last_batch.rows[output].seq_id
+            self._answer = self._backend.answer_to(seq_id, said=self._said)
         return self._next()
 
     def sample_kept(self, logits: Any) -> int:
@@ -71,11 +73,10 @@ class ScriptedSampler:
 
     def _next(self) -> int:
         assert self._answer is not None
-        if self._said >= len(self._answer):
-            if not self._ignore_eos and not self._backend.script.endless:
-                return IM_END
-            self._said = 0
-        token = self._answer[self._said] if self._answer else ord(".")
+        endless = self._ignore_eos or self._backend.script.endless
+        if self._said >= len(self._answer) and not endless:
+            return IM_END
+        token = self._answer[self._said % len(self._answer)] if self._answer else ord(".")
         self._said += 1
         return token
 
@@ -165,8 +166,10 @@ class ScriptedBackend:
     def keep_logits(self, output: int) -> bytes:
         return self.answer_to(self.last_batch.rows[output].seq_id)
 
-    def open_sampler(self, params: SamplingParams, prompt: tuple[int, ...]) -> ScriptedSampler:
-        return ScriptedSampler(self, params)
+    def open_sampler(
+        self, params: SamplingParams, prompt: tuple[int, ...], answer: tuple[int, ...] = ()
+    ) -> ScriptedSampler:
+        return ScriptedSampler(self, params, len(answer))
 
     def share(self, source: int, target: int, count: int) -> None:
         if self._owned(target) or count > len(self._owned(source)):
@@ -201,13 +204,14 @@ class ScriptedBackend:
         self.cells.clear()
         self._places.clear()
 
-    def answer_to(self, seq_id: int) -> bytes:
-        """The bytes of the answer to what is in the cells of the sequence."""
+    def answer_to(self, seq_id: int, said: int = 0) -> bytes:
+        """The bytes of the whole answer to what is in the cells of the sequence, of which the last
+        `said` tokens are the answer's beginning."""
         if self.script.answer:
             return self.script.answer.encode()
-        said = self._owned(seq_id)
+        there = self._owned(seq_id)
         turns: list[list[int]] = []
-        for token in said:
+        for token in there[: len(there) - said]:
             if token == IM_START or not turns:
                 turns.append([])
             if token < FIRST_CONTROL:

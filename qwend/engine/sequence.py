@@ -88,6 +88,9 @@ class Sequence:
     text_released: int = 0
     text_ends: list[int] = field(default_factory=list)
     ids_released: int = 0
+    # Characters of what is released next that an earlier engine has sent already.
+    content_sent: int = 0
+    reasoning_sent: int = 0
 
     def __post_init__(self) -> None:
         self.stop = StopMatcher(self.request.stop)

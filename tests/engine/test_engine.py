@@ -145,7 +145,7 @@ def test_an_end_token_that_comes_all_the_same_does_not_end_an_answer_that_ignore
 ) -> None:
     backend = RecordingBackend(Script(answer="a"))
     eager = backend.open_sampler(SamplingParams(), ())
-    monkeypatch.setattr(backend, "open_sampler", lambda params, prompt: eager)
+    monkeypatch.setattr(backend, "open_sampler", lambda params, prompt, answer: eager)
     sampling = SamplingParams(temperature=0.0, ignore_eos=True)
     said = answer(engine_over(backend), ask("x", max_tokens=3, sampling=sampling))
     assert (said.text, said.ids) == ("a", (97, IM_END, IM_END))

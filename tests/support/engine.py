@@ -59,8 +59,10 @@ class RecordingBackend(ScriptedBackend):
         super().decode(batch)
         self.batches.append(batch)
 
-    def open_sampler(self, params: SamplingParams, prompt: tuple[int, ...]) -> CountedSampler:
-        self.samplers.append(CountedSampler(self, params))
+    def open_sampler(
+        self, params: SamplingParams, prompt: tuple[int, ...], answer: tuple[int, ...] = ()
+    ) -> CountedSampler:
+        self.samplers.append(CountedSampler(self, params, len(answer)))
         return self.samplers[-1]
 
     @property

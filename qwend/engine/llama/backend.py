@@ -130,10 +130,13 @@ class LlamaBackend:
             raise EngineBug(f"row {output} of the last batch has no logits")
         return np.ctypeslib.as_array(pointer, (self._facts.vocab_size,)).copy()
 
-    def open_sampler(self, params: SamplingParams, prompt: tuple[int, ...]) -> LlamaSampler:
+    def open_sampler(
+        self, params: SamplingParams, prompt: tuple[int, ...], answer: tuple[int, ...] = ()
+    ) -> LlamaSampler:
         # Found only when asked for: looking at all 151,936 tokens takes 0.1 s, once.
         forbidden = self.end_tokens if params.ignore_eos else ()
-        return LlamaSampler(self._context, self._facts.vocab_size, params, prompt, forbidden)
+        vocab_size = self._facts.vocab_size
+        return LlamaSampler(self._context, vocab_size, params, prompt, forbidden, answer)
 
     def share(self, source: int, target: int, count: int) -> None:
         self._check_seq_id(source)

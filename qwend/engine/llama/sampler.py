@@ -40,8 +40,9 @@ class LlamaSampler:
         params: SamplingParams,
         prompt: tuple[int, ...],
         forbidden: tuple[int, ...] = (),
+        answer: tuple[int, ...] = (),
     ) -> None:
-        """forbidden: tokens that must never be chosen."""
+        """forbidden: tokens that must never be chosen. answer: those that were chosen already."""
         self._context = context
         self._vocab_size = vocab_size
         self._params = params
@@ -54,8 +55,10 @@ class LlamaSampler:
         if not params.greedy or self._penalizes:
             self._chain = self._build(params)
         if self._penalizes:
-            for token in prompt[-params.repeat_last_n :]:
+            for token in (prompt + answer)[-params.repeat_last_n :]:
                 llama_cpp.llama_sampler_accept(self._chain, token)
+        if not params.greedy and answer:
+            self._draw(len(answer))
 
     def sample(self, output: int) -> int:
         """Raises: ModelError if the logits are not numbers (weights overwritten under us)."""
@@ -101,6 +104,18 @@ class LlamaSampler:
         token = int(array.data[array.selected].id)
         llama_cpp.llama_sampler_accept(self._chain, token)
         return token
+
+    def _draw(self, count: int) -> None:
+        """Use up as many random numbers as tokens have been chosen: each takes one, also where
+        only one candidate is left (llama-sampler.cpp, llama_sampler_dist_apply)."""
+        last = llama_cpp.llama_sampler_chain_n(self._chain) - 1
+        draw = llama_cpp.llama_sampler_chain_get(self._chain, last)
+        candidate = llama_cpp.llama_token_data(id=0, logit=0.0, p=0.0)
+        array = llama_cpp.llama_token_data_array(
+            data=ctypes.pointer(candidate), size=1, selected=-1, sorted=False
+        )
+        for _ in range(count):
+            llama_cpp.llama_sampler_apply(draw, ctypes.byref(array))
 
     def _build(self, params: SamplingParams) -> Any:
         chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())

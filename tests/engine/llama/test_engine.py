@@ -81,7 +81,7 @@ def test_text_forced_byte_by_byte_comes_out_character_by_character(
         text = "".join(chr(random.randint(*random.choice(ranges))) for _ in range(10))
         tokens = [byte_token(backend, byte) for byte in text.encode()]
         forced = Forced([*tokens, IM_END])
-        monkeypatch.setattr(backend, "open_sampler", lambda params, prompt, one=forced: one)
+        monkeypatch.setattr(backend, "open_sampler", lambda params, prompt, answer, one=forced: one)
         said = answer(engine_over(backend), ask("x", max_tokens=100))
         pieces = [event.text for event in said.events if isinstance(event, Produced)]
         assert pieces == list(text)

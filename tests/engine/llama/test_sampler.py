@@ -97,6 +97,32 @@ def test_a_repeat_penalty_looks_back_on_the_prompt(backend: LlamaBackend) -> Non
     sampler.close()
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"temperature": 1.0},
+        {"temperature": 1.0, "top_k": 1},
+        {"temperature": 1.5, "top_k": 40, "top_p": 0.95, "min_p": 0.01},
+        {"temperature": 0.0, "repeat_penalty": 3.0, "repeat_last_n": 7},
+        {"temperature": 1.0, "repeat_penalty": 3.0, "repeat_last_n": 7},
+    ],
+)
+@pytest.mark.parametrize("chosen", [1, 13])
+def test_one_that_goes_on_for_another_chooses_what_that_would_have_chosen(
+    backend: LlamaBackend, fields: dict[str, object], chosen: int
+) -> None:
+    how = params(seed=11, **fields)
+    numbers = np.random.default_rng(3)  # the same few tokens are likely in each row
+    rows = numbers.normal(0, 3, VOCAB_SIZE) + numbers.normal(0, 0.5, (COUNT, VOCAB_SIZE))
+    rows = rows.astype(np.float32)
+    first = backend.open_sampler(how, tuple(PROMPT))
+    whole = [first.sample_kept(row.copy()) for row in rows]
+    second = backend.open_sampler(how, tuple(PROMPT), tuple(whole[:chosen]))
+    assert [second.sample_kept(row.copy()) for row in rows[chosen:]] == whole[chosen:]
+    first.close()
+    second.close()
+
+
 def test_ignore_eos_never_ends(backend: LlamaBackend) -> None:
     # The end tokens are made the best choice by far, and then forbidden.
     wanted = tuple((token, 1e3) for token in range(END, VOCAB_SIZE) if backend.ends_answer(token))
