@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from qwend.engine.answer import extend_answer
 from qwend.engine.continuation import AnswerSoFar, Continuation
 from qwend.engine.engine import Engine
 from qwend.engine.events import Event, Finished, Gauges, Produced, Queued, Started
+from qwend.engine.intake import new_sequence
 from qwend.engine.request import EngineRequest, Kind, SamplingParams, Thinking
 from qwend.engine.scripted import Script
 from tests.support.engine import (
@@ -151,6 +153,34 @@ def test_one_that_waits_again_says_so() -> None:
     run(engine, ask("a", credit=0))
     request = continued(ask("b"), [Started(0, 1, 0)])
     assert by_request(run(engine, request))[request.id].events == [Queued(request.id, 0)]
+
+
+def test_a_part_of_a_token_that_has_gone_out_does_not_go_out_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of a token's text the beginning may be certain before its end is."""
+    pieces = {1: b"<think>x<", 2: b"b</think>y", 3: b"es st", 4: b"ill"}
+    request = ask(user("hello"), stop=("stop",))
+    backend = RecordingBackend(Script(thinks=True))
+    monkeypatch.setattr(backend, "token_bytes", pieces.__getitem__)
+    first = new_sequence(request, [1], backend)
+    released = [extend_answer(first, token, data) for token, data in pieces.items()]
+    assert [one and (one.ids, one.reasoning, one.text) for one in released] == [
+        ((), "x", ""),
+        ((1, 2), "<b", "y"),
+        ((), "", "es "),
+        ((3, 4), "", "still"),
+    ]
+    for cut, (token, data) in enumerate(pieces.items()):
+        so_far = AnswerSoFar(started_s=1.0)
+        for one in released[:cut]:
+            assert one is not None
+            so_far.extend(Produced(0, one.index, one.ids, one.text, 1.0, one.reasoning))
+        done = so_far.continuation()
+        second = new_sequence(replace(request, continuation=done), [1], backend)
+        for again in range(len(so_far.tokens) + 1, token):
+            assert extend_answer(second, again, pieces[again]) is None
+        assert extend_answer(second, token, data) == released[cut]
 
 
 def test_a_continuation_crosses_the_hop() -> None:
