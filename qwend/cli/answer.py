@@ -93,9 +93,12 @@ class Waiting:
         self._can_show = sys.stderr.isatty() and sys.stdout.isatty()
 
     def show(self, progress: Progress) -> None:
-        if not self._can_show:
+        in_the_text = progress.stage == "recovering" and progress.done
+        if not self._can_show or in_the_text:
             return
-        if progress.stage == "queued":
+        if progress.stage == "recovering":
+            text = "the engine died; it is started again"
+        elif progress.stage == "queued":
             text = f"waiting for {progress.total} before you" if progress.total else "waiting"
         else:
             text = f"reading {progress.done} of {progress.total} tokens"

@@ -43,7 +43,7 @@ from qwend.wire import (
 )
 
 # What this client can take beyond what every client must (docs/protocol.md).
-CAPABILITIES = ("reasoning", "energy")
+CAPABILITIES = ("reasoning", "energy", "recovering")
 
 Answer = Accepted | Progress | Token | Done | Error | SessionsReply | StatusReply | Pong
 

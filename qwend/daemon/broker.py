@@ -18,13 +18,14 @@ from typing import Any
 
 from qwend.config import Config, SessionsConfig
 from qwend.daemon.admission import Admission
+from qwend.daemon.blame import Blame
 from qwend.daemon.conversations import Conversations
 from qwend.daemon.energy_ledger import EnergyLedger
 from qwend.daemon.journal import CREDIT_WINDOW, Entry, Journal, Owner, Timer
 from qwend.daemon.resolve import Resolver, Submitted, priority_of
 from qwend.daemon.translate import as_message
 from qwend.engine import hop
-from qwend.engine.events import Event, Failed, Finished, Gauges, Produced, Started
+from qwend.engine.events import Event, Failed, Finished, Gauges, Produced, Queued, Started
 from qwend.engine.request import PUBLIC_UID, Kind
 from qwend.errors import CapacityError, QwendError, RequestError
 from qwend.wire.codes import ErrorCode
@@ -62,6 +63,7 @@ class Broker:
         # The engine has a row for everyone who decodes, so no more run than it has rows.
         places = min(config.engine.max_sequences, config.engine.ubatch)
         self.admission = Admission(config.limits, places, clock)
+        self._blame = Blame(clock)
         self._clock = clock
         self._energy = energy if energy is not None else EnergyLedger(lambda: None)
         self._call_later = call_later
@@ -82,20 +84,26 @@ class Broker:
         return self.admission.waiting
 
     def attach_engine(self, send: SendToEngine) -> None:
-        """An engine is ready: what waited for one goes to it now."""
+        """An engine is ready: what waited for one goes to it now, begun answers too."""
         self._engine = send
         for entry in self.journal:
             if entry.forwarded:
                 self._hand_over(entry)
 
     def engine_lost(self, reason: str) -> None:
-        """The engine died: what it was working on ends; what still waited here stays."""
+        """The engine died: the next one goes on with what it was working on, unless it was the
+        request that it died of."""
         self._engine = None
         self.gauges = None
-        # Chosen first: each one that ends lets a waiting one move up, and that one is not lost.
-        lost = [entry for entry in self.journal if entry.forwarded]
-        for entry in lost:
-            self._fail(entry, ErrorCode.ENGINE_LOST, reason)
+        at_work = [entry for entry in self.journal if entry.at_engine]
+        for entry in at_work:
+            entry.at_engine = False
+        culprit = self._blame.died(at_work)
+        if culprit is not None:
+            self._fail(culprit, ErrorCode.POISON_REQUEST, f"{reason}, twice over this request")
+        for entry in at_work:
+            if entry is not culprit:
+                entry.owner.send(Progress(entry.client_id, "recovering", entry.produced, 0))
 
     def refuse(self, code: ErrorCode, message: str) -> None:
         """From now on new requests get this error; accepted ones go on."""
@@ -124,6 +132,9 @@ class Broker:
             received_s=self._clock(),
             credit=first,
         )
+        if self._blame.refuses(request):
+            owner.send(_poison(message.id))
+            return
         turn = self.conversations.turn(owner.uid, message)
         entry = Entry(request, message.id, owner, allowance=allowance, granted=first, turn=turn)
         if generation is not None and generation.deadline_s is not None:
@@ -136,10 +147,10 @@ class Broker:
         entry = self.journal.of_client(owner, client_id)
         if entry is None or entry.settling:
             return
-        if entry.forwarded and self._engine is not None:
+        if entry.at_engine and self._engine is not None:
             self._engine(hop.cancel(entry.id))  # its `done` comes from the engine
         else:
-            self._event(entry, _never_started(entry))
+            self._event(entry, _cancelled_here(entry, self._clock()))
 
     def allow(self, owner: Owner, client_id: int, tokens: int) -> None:
         """A client's credit. Without a credit in the request there is nothing to add to."""
@@ -224,8 +235,7 @@ class Broker:
             entry.turn.read(lambda said: self._go_on(entry, said))
             return
         entry.forwarded = True
-        if self._engine is not None:
-            self._hand_over(entry)
+        self._hand_over(entry)
 
     def _go_on(self, entry: Entry, said: tuple[ChatMessage, ...] | QwendError) -> None:
         """Forward a request whose session was read."""
@@ -238,25 +248,29 @@ class Broker:
         self._forward(entry)
 
     def _hand_over(self, entry: Entry) -> None:
-        assert self._engine is not None
-        self._engine(hop.submit(entry.request))
+        if self._engine is None or entry.at_engine or self._blame.holds(entry):
+            return
+        entry.at_engine = True
+        self._engine(hop.submit(entry.for_engine()))
+        self._let_next_suspect_go(entry, over=entry.paused)
 
     def _event(self, entry: Entry, event: Event) -> None:
         message = as_message(entry.client_id, event, self._account(entry, event))
         if isinstance(event, Produced):
-            entry.produced = event.index + len(event.ids)
             self.admission.charge(entry.owner.uid, len(event.ids))
             if entry.turn is not None:
                 entry.turn.say(event.text)
         if isinstance(event, Started):
             self.admission.charge(entry.owner.uid, event.prompt_tokens - event.cached_tokens)
+        if isinstance(event, Finished | Failed):
+            entry.at_engine = False
         if isinstance(message, Done):
             self._finish(entry, message)
         elif isinstance(event, Finished | Failed):
             if entry.turn is not None and isinstance(message, Error):
                 message = entry.turn.explained(message)
             self._close(entry, message, failed=True)
-        elif message is not None:
+        elif message is not None and not (isinstance(event, Queued) and entry.so_far.started_s):
             entry.owner.send(message)
             self._grant(entry)
 
@@ -282,19 +296,27 @@ class Broker:
         turn.keep(done.finish_reason, kept)
 
     def _account(self, entry: Entry, event: Event) -> float | None:
-        """Joules of the request, at its end."""
+        """Note how far it is. Returns joules of the request, at its end."""
         match event:
             case Started():
+                entry.so_far.start(event)
                 self._energy.started(entry.id)
             case Produced():
+                entry.so_far.extend(event)
                 self._energy.produced(len(event.ids))
+                self._let_next_suspect_go(entry, over=entry.paused)
             case Finished():
                 return self._energy.ended(entry.id, event.completion_tokens)
         return None
 
+    def _let_next_suspect_go(self, entry: Entry, *, over: bool) -> None:
+        following = self._blame.next_turn(entry, over=over)
+        if following is not None:
+            self._hand_over(following)
+
     def _grant(self, entry: Entry) -> None:
         tokens = entry.next_grant()
-        if tokens and self._engine is not None and entry.forwarded:
+        if tokens and self._engine is not None and entry.at_engine:
             entry.granted += tokens
             self._engine(hop.grant(entry.id, tokens))
 
@@ -309,7 +331,7 @@ class Broker:
         self._withdraw(entry, Error(code, message, id=entry.client_id))
 
     def _withdraw(self, entry: Entry, last: DaemonMessage | None = None) -> None:
-        if entry.forwarded and self._engine is not None:
+        if entry.at_engine and self._engine is not None:
             self._engine(hop.cancel(entry.id))
         self._close(entry, last, failed=True)
 
@@ -321,6 +343,7 @@ class Broker:
             entry.owner.send(last)
         if entry.turn is not None:
             entry.turn.end()
+        self._let_next_suspect_go(entry, over=True)
         if not entry.settling:
             self._leave(entry)
         if not len(self.journal):
@@ -336,19 +359,31 @@ def _those_that_wait_first(entries: list[Entry]) -> list[Entry]:
     return sorted(entries, key=lambda one: one.forwarded)
 
 
-def _never_started(entry: Entry) -> Finished:
-    """A request that is cancelled before the engine has seen it."""
+def _cancelled_here(entry: Entry, now: float) -> Finished:
+    """A request that is cancelled while no engine has it."""
+    so_far, received_s = entry.so_far, entry.request.received_s
+    started_s = so_far.started_s or now
+    first_s = so_far.first_token_s or now
     return Finished(
         request_id=entry.id,
         finish_reason="cancelled",
-        prompt_tokens=0,
-        cached_tokens=0,
-        completion_tokens=0,
-        queue_s=0.0,
-        prefill_s=0.0,
-        ttft_s=0.0,
-        decode_s=0.0,
+        prompt_tokens=so_far.prompt_tokens,
+        cached_tokens=so_far.cached_tokens,
+        completion_tokens=entry.produced,
+        queue_s=started_s - received_s,
+        prefill_s=first_s - started_s,
+        ttft_s=first_s - received_s,
+        decode_s=so_far.last_token_s - so_far.first_token_s,
         itl_p50_s=0.0,
         itl_max_s=0.0,
         seed=entry.request.sampling.seed,
+    )
+
+
+def _poison(client_id: int) -> Error:
+    return Error(
+        ErrorCode.POISON_REQUEST,
+        "the engine died twice over this very request within the last minutes; change the prompt, "
+        "or report it with `qwenctl logs`",
+        id=client_id,
     )

@@ -7,9 +7,10 @@ processes. Written by the front's event loop alone.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
+from qwend.engine.continuation import AnswerSoFar
 from qwend.engine.request import EngineRequest
 from qwend.wire.messages import DaemonMessage
 
@@ -44,8 +45,10 @@ class Entry:
     """One accepted request.
 
     client_id: the id the client chose; request.id is ours, unique for the life of the front.
-    granted / produced: tokens the engine may make in all, tokens it has made.
+    granted: tokens that may be made in all. so_far: those that have been.
     allowance: tokens the client allows in all; None: as fast as it reads.
+    forwarded: admitted, so it counts as running. at_engine: the engine that runs now has it.
+    deaths: of engines that had it, without its getting on in between; see blame.py.
     turn: of a session; settling: its answer is complete, and on its way to the disk.
     """
 
@@ -54,15 +57,33 @@ class Entry:
     owner: Owner
     allowance: int | None = None
     granted: int = 0
-    produced: int = 0
+    so_far: AnswerSoFar = field(default_factory=AnswerSoFar)
     forwarded: bool = False
     turn: Turn | None = None
     settling: bool = False
+    at_engine: bool = False
+    deaths: int = 0
+    tokens_at_death: int = 0
     deadline: Timer | None = field(default=None, repr=False)
 
     @property
     def id(self) -> int:
         return self.request.id
+
+    @property
+    def produced(self) -> int:
+        """Tokens that have been told."""
+        return len(self.so_far.tokens)
+
+    @property
+    def paused(self) -> bool:
+        """It may produce nothing before its client has read more."""
+        return self.granted <= self.produced
+
+    def for_engine(self) -> EngineRequest:
+        """The request as an engine gets it that knows nothing of it."""
+        left = self.granted - self.produced
+        return replace(self.request, credit=left, continuation=self.so_far.continuation())
 
     def next_grant(self) -> int:
         """Tokens to grant now, to fill the window within what the client allows; or 0."""

@@ -18,7 +18,7 @@ import logging
 import socket
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from qwend import __version__
 from qwend.config import LimitsConfig
@@ -31,13 +31,14 @@ from qwend.daemon.kept_connection import KeptConnection
 from qwend.daemon.kept_page import Record
 from qwend.daemon.public_text import for_client
 from qwend.daemon.resting import Resting
+from qwend.daemon.understood import as_understood
 from qwend.errors import LocalProtocolError, QwendError
 from qwend.wire.codes import ErrorCode
 from qwend.wire.connection import Connection
 from qwend.wire.events import BadMessage, EndOfStream, Event, ProtocolFailure
 from qwend.wire.messages import DaemonMessage
 from qwend.wire.notices import Error, GoAway, Pong, StatusReply
-from qwend.wire.replies import Done, FinishReason, Token, Welcome
+from qwend.wire.replies import Done, FinishReason, Welcome
 from qwend.wire.requests import (
     Cancel,
     Chat,
@@ -69,6 +70,7 @@ CAPABILITIES = (
     "priority",
     "energy",
     "administration",
+    "recovering",
 )
 
 # Messages of one client that are handled before the others have their turn. One read can bring
@@ -220,18 +222,13 @@ class Session(asyncio.BufferedProtocol):
         if self.congested and self.held_bytes > most:
             self.cut_off(f"the connection's outbox grew over {most} bytes unread")
             return
-        takes_reasoning = "reasoning" in self._capabilities
-        if isinstance(message, Token) and message.reasoning and not takes_reasoning:
-            # A client refuses a field that it does not know, and it has not said that it knows it.
-            message = replace(message, reasoning="")
-            if not (message.ids or message.text):
-                return
-        if isinstance(message, Done) and "energy" not in self._capabilities:
-            message = replace(message, usage=replace(message.usage, energy_j=None))
         if isinstance(message, Error):
             message = for_client(message, administers=self.administers)
+        told = as_understood(message, self._capabilities)
+        if told is None:
+            return
         try:
-            frame = self._connection.send(message)
+            frame = self._connection.send(told)
         except LocalProtocolError as error:
             # A fault of ours must not take the other clients with it.
             log.error("cannot send %s: %s", message.op, error)

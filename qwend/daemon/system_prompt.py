@@ -55,6 +55,9 @@ class SystemPrompt:
     def send(self, message: DaemonMessage) -> None:
         if isinstance(message, Progress) and message.stage == "prefill":
             self._progress(message.done / max(message.total, 1))
+        if isinstance(message, Progress) and message.stage == "recovering":
+            # Whoever starts the daemon is to hear of the death; after a later one it begins anew.
+            self._broker.cancel(self, message.id)
         if isinstance(message, Error):
             log.warning("the default system prompt could not be computed: %s", message.message)
         if isinstance(message, Done | Error):

@@ -47,6 +47,7 @@ class AnswerSoFar:
     """What has gone out of one answer. started_s: 0.0 while no engine has started it."""
 
     tokens: array[int] = field(default_factory=lambda: array("i"))  # ids fit: llama_token is int32
+    prompt_tokens: int = 0
     content_chars: int = 0
     reasoning_chars: int = 0
     cached_tokens: int = 0
@@ -54,9 +55,10 @@ class AnswerSoFar:
     first_token_s: float = 0.0
     last_token_s: float = 0.0
 
-    def start(self, event: Started, now: float) -> None:
+    def start(self, event: Started) -> None:
+        self.prompt_tokens = event.prompt_tokens
         self.cached_tokens = event.cached_tokens
-        self.started_s = now
+        self.started_s = event.at_s
 
     def extend(self, event: Produced) -> None:
         self.tokens.extend(event.ids)

@@ -159,7 +159,9 @@ class Engine:
         """Start who has room; True if one of them has begun its answer without a step."""
         begun = False
         for sequence in self.scheduler.admit(self._clock()):
-            self._events.append(Started(sequence.id, len(sequence.prompt), sequence.cached))
+            self._events.append(
+                Started(sequence.id, len(sequence.prompt), sequence.cached, sequence.times.started)
+            )
             if sequence.opening is not None:
                 begun |= self._begin_from_opening(sequence)
         for ahead, sequence in enumerate(self.scheduler.waiting):

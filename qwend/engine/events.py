@@ -44,11 +44,12 @@ class Queued:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The request has a sequence and its cells are reserved."""
+    """The request has a sequence and its cells are reserved, since CLOCK_MONOTONIC at_s."""
 
     request_id: int
     prompt_tokens: int
     cached_tokens: int
+    at_s: float
 
 
 @dataclass(frozen=True, slots=True)

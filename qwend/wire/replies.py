@@ -14,7 +14,7 @@ from qwend.wire.fields import Fields
 from qwend.wire.requests import read_id
 from qwend.wire.usage import Timings, Usage
 
-Stage = Literal["queued", "prefill"]
+Stage = Literal["queued", "prefill", "recovering"]
 FinishReason = Literal[
     "stop", "stop_string", "length", "cancelled", "prefilled", "tokenized", "drained", "reloaded"
 ]
@@ -83,7 +83,11 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """queued: `total` requests are ahead and `done` is 0. prefill: tokens of the prompt."""
+    """queued: `total` requests are ahead and `done` is 0. prefill: tokens of the prompt.
+
+    recovering: the engine died after `done` tokens of the answer, and the next one will go on;
+    `total` is 0.
+    """
 
     op: ClassVar[str] = "progress"
     id: int

@@ -33,7 +33,7 @@ class Pair:
         self.session = Session(Path("/nowhere"))
         self.daemon = Connection(Side.DAEMON)
         assert self.read(self.session.hello("test")) == [
-            Hello(client="test", capabilities=("reasoning", "energy"))
+            Hello(client="test", capabilities=("reasoning", "energy", "recovering"))
         ]
         self.say(Welcome("fake 0", "fake", 512))
 

@@ -8,13 +8,16 @@ import pytest
 
 from qwend.daemon.broker import Broker
 from qwend.daemon.journal import CREDIT_WINDOW
-from qwend.engine.events import Failed, Gauges, Produced, Started
+from qwend.engine.continuation import Continuation
+from qwend.engine.events import Failed, Gauges, Produced, Queued, Started
+from qwend.engine.request import EngineRequest
 from qwend.wire import limits
 from qwend.wire.codes import ErrorCode
 from qwend.wire.notices import Error
 from qwend.wire.prompt import ChatMessage
 from qwend.wire.replies import Accepted, Done, Progress, Token
 from qwend.wire.requests import Prefill, Tokenize
+from qwend.wire.usage import Usage
 from tests.daemon.fakes import FakeEngine, FakeOwner, FakeTimers, complete, config_with, finished
 
 
@@ -45,7 +48,7 @@ def test_a_request_goes_to_the_engine_and_its_answer_to_the_owner(
     (request_id,) = engine.submitted
     broker.handle(
         [
-            Started(request_id, 5, 2),
+            Started(request_id, 5, 2, 100.5),
             Produced(request_id, 0, (7,), "x", 1.0),
             finished(request_id),
         ]
@@ -248,22 +251,57 @@ def test_a_deadline_after_the_end_does_nothing(
     assert isinstance(owner.end_of(0), Done)
 
 
-def test_an_engine_loss_ends_what_ran_and_keeps_what_waited(
-    broker: Broker, engine: FakeEngine
-) -> None:
+def test_a_lost_engine_ends_nothing_that_ran_or_waited(broker: Broker, engine: FakeEngine) -> None:
     owner = FakeOwner()
     for client_id in range(3):
         broker.submit(owner, complete(client_id))
     broker.engine_lost("killed by SIGSEGV")
-    assert owner.error_of(0) == Error("engine_lost", "killed by SIGSEGV", id=0)
-    assert owner.ends_of(1) == owner.ends_of(2) == []
     broker.attach_engine(second := FakeEngine())
-    assert len(second.submitted) == 1
-    broker.handle([finished(second.submitted[0])])
-    assert len(second.submitted) == 2
-    broker.handle([finished(second.submitted[1])])
-    assert isinstance(owner.end_of(1), Done)
-    assert isinstance(owner.end_of(2), Done)
+    for number in range(3):
+        assert len(second.submitted) == number + 1
+        broker.handle([finished(second.submitted[number])])
+        assert isinstance(owner.end_of(number), Done)
+
+
+def test_the_next_engine_goes_on_where_the_last_one_was(broker: Broker, engine: FakeEngine) -> None:
+    owner = FakeOwner()
+    broker.submit(owner, complete(4))
+    (request_id,) = engine.submitted
+    broker.handle([Started(request_id, 5, 2, 100.5), Produced(request_id, 0, (7, 8), "xy", 103.0)])
+    broker.engine_lost("killed by SIGSEGV")
+    assert owner.messages[-1] == Progress(4, "recovering", 2, 0)
+    broker.attach_engine(second := FakeEngine())
+    (message,) = second.messages
+    request = EngineRequest.from_map(message["request"])
+    assert request.id == request_id
+    assert request.continuation == Continuation((7, 8), 2, 0, 2, 100.5, 103.0, 103.0)
+    assert request.credit == CREDIT_WINDOW - 2
+    broker.handle([Queued(request_id, 1), Produced(request_id, 2, (9,), "z", 104.0)])
+    assert owner.messages[-2:] == [Progress(4, "recovering", 2, 0), Token(4, 2, (9,), "z")]
+
+
+def test_what_the_engine_had_only_queued_starts_as_if_nothing_had_happened(
+    broker: Broker, engine: FakeEngine
+) -> None:
+    owner = FakeOwner()
+    broker.submit(owner, complete(4))
+    broker.handle([Queued(engine.submitted[0], 3)])
+    broker.engine_lost("gone")
+    broker.attach_engine(second := FakeEngine())
+    assert EngineRequest.from_map(second.messages[0]["request"]).continuation is None
+
+
+def test_cancel_between_two_engines_tells_what_was_made(broker: Broker, engine: FakeEngine) -> None:
+    owner = FakeOwner()
+    broker.submit(owner, complete(4))
+    (request_id,) = engine.submitted
+    broker.handle([Started(request_id, 5, 2, 100.5), Produced(request_id, 0, (7, 8), "xy", 103.0)])
+    broker.engine_lost("gone")
+    broker.cancel(owner, 4)
+    done = owner.done_of(4)
+    assert (done.finish_reason, done.usage) == ("cancelled", Usage(5, 2, 2))
+    broker.attach_engine(second := FakeEngine())
+    assert second.messages == []
 
 
 def test_a_request_that_comes_without_an_engine_runs_with_the_next(
@@ -341,7 +379,7 @@ def test_credit_given_while_waiting_counts_once_it_runs(broker: Broker, engine: 
     broker.allow(owner, 1, 3)
     broker.handle([finished(engine.submitted[0])])
     second = engine.submitted[1]
-    broker.handle([Started(second, 5, 0)])
+    broker.handle([Started(second, 5, 0, 100.5)])
     assert engine.granted == [(second, 3)]
 
 
@@ -371,7 +409,9 @@ def test_grants_stop_while_the_owner_is_congested(broker: Broker, engine: FakeEn
 def test_a_prefill_has_no_credit_to_give(broker: Broker, engine: FakeEngine) -> None:
     owner = FakeOwner()
     broker.submit(owner, Prefill(0, messages=(ChatMessage("user", "hello"),)))
-    broker.handle([Started(engine.submitted[0], 5, 0), finished(engine.submitted[0], "prefilled")])
+    broker.handle(
+        [Started(engine.submitted[0], 5, 0, 100.5), finished(engine.submitted[0], "prefilled")]
+    )
     assert owner.done_of(0).finish_reason == "prefilled"
 
 

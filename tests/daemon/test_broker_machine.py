@@ -26,7 +26,7 @@ from qwend.wire.requests import Prefill, Tokenize
 from tests.daemon.fakes import FakeOwner, FakeTimers, complete, config_with, finished
 
 RUNNING, QUEUED = 2, 2
-REFUSALS = {"busy", "duplicate_id", "shutting_down"}
+REFUSALS = {"busy", "duplicate_id", "shutting_down", "poison_request"}
 
 
 @dataclass(eq=False)
@@ -63,8 +63,12 @@ class ModelEngine:
                 request = message["request"]
                 assert request["id"] not in self.seen, "handed to one engine twice"
                 self.seen.add(request["id"])
+                done = request["continuation"]
                 self.working[request["id"]] = Work(
-                    request["uid"], request["priority"], request["credit"]
+                    request["uid"],
+                    request["priority"],
+                    request["credit"],
+                    len(done["tokens"]) if done else 0,
                 )
             case "cancel":
                 assert message["id"] in self.seen
@@ -180,7 +184,7 @@ class BrokerMachine(RuleBasedStateMachine):
         request_id = data.draw(st.sampled_from(sorted(self.engine.working)))
         work = self.engine.working[request_id]
         if not work.index:
-            self.engine.said.append(Started(request_id, 5, 0))
+            self.engine.said.append(Started(request_id, 5, 0, 100.5))
         made = min(tokens, work.credit)
         if made:
             ids = tuple(range(made))

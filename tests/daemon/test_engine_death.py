@@ -1,4 +1,4 @@
-"""The engine dies: who was served is told, who waited is served, and it does not go on for ever."""
+"""The engine dies: every stream goes on at its next token, and it does not go on for ever. F1"""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import signal
 import psutil
 import pytest
 
-from qwend.client import RequestFailed, Token
+from qwend.client import Progress, RequestFailed, Token
+from qwend.daemon.blame import GETS_ON_TOKENS
 from qwend.daemon.supervisor import MOST_DEATHS
 from tests.support.daemon import RunningDaemon, running_daemon, wait_until
 
@@ -22,23 +23,62 @@ def engine_is_back(daemon: RunningDaemon, restarts: int) -> bool:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS])
-def test_a_death_ends_what_ran_and_the_next_request_is_answered(number: signal.Signals) -> None:
+def test_a_stream_goes_on_at_its_next_token_after_a_death(number: signal.Signals) -> None:
     with running_daemon(script={"step_s": 0.002}) as daemon, daemon.client() as client:
-        stream = client.complete("hello", ignore_eos=True)
-        assert isinstance(next(iter(stream)), Token)
+        stream = client.complete("0123456789", ignore_eos=True, max_tokens=600)
+        events = stream.events()
+        assert any(isinstance(event, Token) for event in events)
         os.kill(daemon.engine_pid(), number)
-        with pytest.raises(RequestFailed, match=number.name) as caught:
-            stream.wait()
-        assert caught.value.code == "engine_lost"
-        # Sent at once, while there is no engine: it waits for the next.
+        # Sent at once, while there may be no engine: it waits for the next.
         again = client.chat("hello again")
+        stages = [event.stage for event in events if isinstance(event, Progress)]
+        assert stages == ["recovering"]
+        assert stream.text == "0123456789" * 60
+        done = stream.wait()
+        assert (done.finish_reason, done.usage.completion_tokens) == ("length", 600)
         assert again.wait().finish_reason == "stop"
         assert again.text == "hello again"
         wait_until(lambda: engine_is_back(daemon, 1), "status says that it is back")
         assert daemon.status()["engine"]["pid"] != 0
+        assert daemon.status()["requests"]["failed"] == 0
 
 
-def test_a_request_that_waited_survives_the_death() -> None:
+def test_streams_outlive_several_deaths_all_together() -> None:
+    with running_daemon(script={"step_s": 0.002}) as daemon, daemon.client() as client:
+        streams = [
+            client.complete(f"{number} and on ", ignore_eos=True, max_tokens=900)
+            for number in range(4)
+        ]
+        for death in range(3):
+            for stream in streams:
+                # Beyond what makes a second death over the same requests a suspicion.
+                goal = len(stream.text) + 2 * GETS_ON_TOKENS
+                while len(stream.text) < goal:
+                    next(iter(stream))
+            os.kill(daemon.engine_pid(), signal.SIGKILL)
+            wait_until(lambda count=death + 1: engine_is_back(daemon, count), "it is back")
+        for number, stream in enumerate(streams):
+            stream.wait()
+            assert stream.text == (f"{number} and on " * 100)[:900]
+
+
+def test_a_request_that_the_engine_dies_of_twice_is_refused_and_nobody_else() -> None:
+    """It dies at the step that follows the prompt's; others wait for their first token."""
+    with running_daemon(script={"die_at_step": FIRST_PREFILL + 1}) as daemon:
+        with daemon.client() as client:
+            with pytest.raises(RequestFailed, match="SIGKILL") as caught:
+                client.complete("poison", max_tokens=50).wait()
+            assert caught.value.code == "poison_request"
+            assert daemon.status()["engine"]["restarts"] >= 1
+            with pytest.raises(RequestFailed) as refused:
+                client.complete("poison", max_tokens=50).wait()
+            assert refused.value.code == "poison_request"
+            wait_until(lambda: daemon.status()["state"] == "ready", "it is back")
+            assert client.tokenize("hello")
+        assert daemon.status()["engine"]["restarts"] == 2
+
+
+def test_a_request_that_waited_is_answered_after_the_death() -> None:
     with (
         running_daemon(script={"step_s": 0.002}, QWEND_LIMITS_RUNNING_PER_UID="1") as daemon,
         daemon.client() as client,
@@ -50,10 +90,9 @@ def test_a_request_that_waited_survives_the_death() -> None:
         os.kill(daemon.engine_pid(), signal.SIGKILL)
         assert [stream.wait().finish_reason for stream in waiting] == ["stop"] * 3
         assert [stream.text for stream in waiting] == [f"waiting {number}" for number in range(3)]
-        with pytest.raises(RequestFailed):
-            running.wait()
+        assert running.wait().finish_reason == "length"
         wait_until(daemon.is_idle, "nothing is left")
-        assert daemon.status()["requests"]["failed"] == 1
+        assert daemon.status()["requests"]["failed"] == 0
 
 
 def test_while_there_is_no_engine_status_says_so_and_shows_nothing_of_the_dead_one() -> None:
@@ -67,7 +106,7 @@ def test_while_there_is_no_engine_status_says_so_and_shows_nothing_of_the_dead_o
         )
         assert status["engine"]["running"] == 0
         assert status["engine"]["used_cells"] == 0
-        assert status["requests"]["open"] == 0
+        assert status["requests"]["open"] == 1
         wait_until(lambda: engine_is_back(daemon, 1), "it is back")
 
 
@@ -75,10 +114,12 @@ def test_an_engine_that_keeps_dying_is_given_up_and_everybody_is_told_why() -> N
     """It dies at each request."""
     with running_daemon(script={"die_at_step": FIRST_PREFILL + 1}) as daemon:
         with daemon.client() as early:
-            for _ in range(MOST_DEATHS + 1):
+            codes = []
+            for number in range(MOST_DEATHS // 2 + 1):  # each but the last costs two engines
                 with pytest.raises(RequestFailed) as lost:
-                    early.complete("hello").wait()
-                assert lost.value.code == "engine_lost"
+                    early.complete(f"hello {number}").wait()
+                codes.append(lost.value.code)
+            assert codes == ["poison_request"] * len(codes)
             status = daemon.status()
         assert status["state"] == "failed"
         assert "SIGKILL" in status["stage"]

@@ -29,15 +29,15 @@ def test_an_idle_engine_that_is_stopped_is_replaced() -> None:
         assert "the engine hung and was killed" in daemon.log
 
 
-def test_an_engine_that_hangs_in_a_step_is_replaced_and_its_request_told() -> None:
+def test_a_request_that_two_engines_hang_at_is_told_so_and_they_are_replaced() -> None:
     with (
         running_daemon(script={"hang_at_step": FIRST_REQUEST}, **QUICK) as daemon,
         daemon.client() as client,
     ):
         with pytest.raises(RequestFailed, match="hung") as lost:
             client.complete("hello").wait()
-        assert lost.value.code == "engine_lost"
-        wait_until(lambda: daemon.status()["engine"]["restarts"] == 1, "another one")
+        assert lost.value.code == "poison_request"
+        wait_until(lambda: daemon.status()["engine"]["restarts"] == 2, "another one")
 
 
 def test_a_long_prefill_is_no_hanging() -> None:

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from array import array
+
 import pytest
 
 from qwend.daemon.journal import CREDIT_WINDOW, Journal
+from qwend.engine.continuation import AnswerSoFar
 from tests.daemon.fakes import FakeOwner, FakeTimer, entry_of
+
+
+def after(tokens: int) -> AnswerSoFar:
+    return AnswerSoFar(array("i", range(tokens)))
 
 
 def test_an_entry_ends_once() -> None:
@@ -92,13 +99,13 @@ def test_the_grant_fills_the_window_within_the_allowance(
     allowance: int | None, granted: int, produced: int, expected: int
 ) -> None:
     assert CREDIT_WINDOW == 64
-    entry = entry_of(FakeOwner(), allowance=allowance, granted=granted, produced=produced)
+    entry = entry_of(FakeOwner(), allowance=allowance, granted=granted, so_far=after(produced))
     assert entry.next_grant() == expected
 
 
 def test_a_congested_owner_is_granted_nothing() -> None:
     owner = FakeOwner(congested=True)
-    entry = entry_of(owner, granted=64, produced=64)
+    entry = entry_of(owner, granted=64, so_far=after(64))
     assert entry.next_grant() == 0
     owner.congested = False
     assert entry.next_grant() == 64

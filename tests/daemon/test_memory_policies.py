@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from qwend.client import RequestFailed
 from tests.support.daemon import (
     DEADLINE_S,
     RunningDaemon,
@@ -77,7 +76,7 @@ def test_a_copy_that_is_spoiled_under_the_engine_is_made_again(
     spoil: Callable[[Path], None], told: str
 ) -> None:
     """1. It answers. 2. The copy is spoiled: the engine dies of it, and says of what. 3. The next
-    one gets a good copy, and answers as before; nothing that was computed meanwhile is kept."""
+    one gets a good copy, and answers the same request as before."""
     # Computed from the mapped file on every CPU.
     with running_daemon(**LLAMA, QWEND_MODEL_MEMORY="no-repack") as daemon:
         before = answer(daemon)
@@ -86,11 +85,8 @@ def test_a_copy_that_is_spoiled_under_the_engine_is_made_again(
         copy.chmod(0o600)
         spoil(copy)
         copy.chmod(0o400)
-        with pytest.raises(RequestFailed, match=told) as caught:
-            answer(daemon)
-        assert caught.value.code == "engine_lost"
-        wait_until(lambda: is_back(daemon), "the engine is back")
         assert answer(daemon) == before
+        assert told in daemon.log
         assert copies(daemon)[0].read_bytes() == good
         assert daemon.status()["engine"]["restarts"] == 1
         assert "copy of the model was damaged" in daemon.log

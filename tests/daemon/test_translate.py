@@ -30,7 +30,7 @@ TIMINGS = Timings(0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
     ("event", "message"),
     [
         (Queued(5, 3), Progress(9, "queued", 0, 3)),
-        (Started(5, 12, 4), Accepted(9, 12, 4)),
+        (Started(5, 12, 4, 100.5), Accepted(9, 12, 4)),
         (Prefilling(5, 4, 12), Progress(9, "prefill", 4, 12)),
         (Produced(5, 2, (7, 8), "hi", 1.0), Token(9, 2, (7, 8), "hi")),
         (Produced(5, 2, (7,), "hi", 1.0, "hm"), Token(9, 2, (7,), "hi", "hm")),

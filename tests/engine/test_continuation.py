@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -41,17 +42,17 @@ ANSWERS: dict[str, tuple[Script, dict[str, Any]]] = {
 }
 
 
-def noted(events: list[Event]) -> AnswerSoFar:
+def noted(events: Sequence[Event]) -> AnswerSoFar:
     so_far = AnswerSoFar()
     for event in events:
         if isinstance(event, Started):
-            so_far.start(event, 100.5)
+            so_far.start(event)
         elif isinstance(event, Produced):
             so_far.extend(event)
     return so_far
 
 
-def continued(request: EngineRequest, events: list[Event]) -> EngineRequest:
+def continued(request: EngineRequest, events: Sequence[Event]) -> EngineRequest:
     return replace(request, continuation=noted(events).continuation())
 
 
@@ -88,7 +89,9 @@ def test_nothing_is_told_again_of_what_the_client_knows() -> None:
 
 def test_one_that_was_cut_off_in_prefill_is_not_started_twice() -> None:
     request = ask(user("hello"))
-    rest = answer(engine_over(RecordingBackend()), continued(request, [Started(request.id, 9, 4)]))
+    rest = answer(
+        engine_over(RecordingBackend()), continued(request, [Started(request.id, 9, 4, 100.5)])
+    )
     assert not any(isinstance(one, Started) for one in rest.events)
     assert rest.text == "hello"
     assert rest.finished.cached_tokens == 4
@@ -143,15 +146,18 @@ def test_an_opening_is_for_answers_that_begin() -> None:
     engine = engine_over(RecordingBackend())
     request = ask(user("hello"))
     run(engine, replace(ask(user("hello"), kind=Kind.PREFILL, partial=True)))
-    told = [Started(request.id, 9, 0), Produced(request.id, 0, (ord("h"),), "h", 101.0)]
-    said = answer(engine, continued(request, list(told)))
+    told: list[Event] = [
+        Started(request.id, 9, 0, 100.5),
+        Produced(request.id, 0, (ord("h"),), "h", 101.0),
+    ]
+    said = answer(engine, continued(request, told))
     assert said.text == "ello"
 
 
 def test_one_that_waits_again_says_so() -> None:
     engine = engine_over(RecordingBackend(sequences=1))
     run(engine, ask("a", credit=0))
-    request = continued(ask("b"), [Started(0, 1, 0)])
+    request = continued(ask("b"), [Started(0, 1, 0, 100.5)])
     assert by_request(run(engine, request))[request.id].events == [Queued(request.id, 0)]
 
 

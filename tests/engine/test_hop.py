@@ -35,7 +35,7 @@ EVENTS: tuple[Event, ...] = (
     Ready({"threads": 2, "step_ms": {1: 0.5, 4: 1.0}}),
     CannotStart("model_error", "no such file"),
     Queued(1, 3),
-    Started(1, 100, 40),
+    Started(1, 100, 40, 100.5),
     Prefilling(1, 64, 100),
     Produced(1, 7, (1, 2, 3), "aé😀", 12.5),
     Produced(1, 7, (1, 2, 3), "", 12.5, "Hm é"),

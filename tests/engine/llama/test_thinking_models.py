@@ -67,7 +67,9 @@ class _Forced:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._backend, name)
 
-    def open_sampler(self, params: SamplingParams, prompt: tuple[int, ...]) -> Any:
+    def open_sampler(
+        self, params: SamplingParams, prompt: tuple[int, ...], answer: tuple[int, ...] = ()
+    ) -> Any:
         said = iter(self._script)
 
         class Saying:
