@@ -23,7 +23,7 @@ from tests.daemon.fake_systemd import FakeSystemd, fake_systemd
 from .aftermath import idle_status, leftover_files, processes_of, was_given_back
 from .conversations import Kept, read_back, read_from_disk, session_client, turn_of
 from .injector import Injector
-from .ledger import Ledger
+from .ledger import Episode, Ledger
 from .load import Load, clients
 from .oracle import Answer, Oracle, ask_oracle
 from .questions import TEXTS
@@ -32,14 +32,17 @@ from .schedule import Fault, schedule
 from .service import Service
 from .small_disk import SmallDisk
 from .stream_check import StreamCheck
+from .survival import Happened
 from .watch import Look, Taken, watch
 
 STORE_SIZE = 64
 # After the end of the load everything that was asked gets this long.
 FINISH_S = 40.0
 # Small enough to be full, and to be emptied, many times in a run.
-PREFIX_MB, DISK_MB = 8, 16
+PREFIX_MB, DISK_MB = 1, 4
 SLOW_READER_S = 3.0
+# Not while it is undisturbed.
+FULL_WITHOUT_MOUNT = ";conversation.commit:40*off->5%error(ENOSPC)"
 # A run that is a test asks for less beforehand.
 FEW = 8
 TALKS = 2
@@ -103,7 +106,7 @@ async def _soak(
 ) -> Outcome:
     begin = time.monotonic()
     ledger = Ledger(lambda: time.monotonic() - begin)
-    service = Service(systemd, settings(), ledger.clock)
+    service = Service(systemd, settings(mounted=mounted), ledger.clock)
     await service.start()
     kept = Kept()
     before = await _undisturbed(service, oracle, ledger, kept)
@@ -119,8 +122,11 @@ async def _soak(
     return outcome
 
 
-def settings() -> dict[str, str]:
-    """Limits that are reached within a minute; all else as it ships."""
+def settings(*, mounted: bool) -> dict[str, str]:
+    """Limits that are reached within a minute; all else as it ships.
+
+    mounted: there is a disk that can be filled; else turns fail now and then all the time.
+    """
     return {
         # tests/support puts everything into one directory, and a copy in memory is not the matter.
         "QWEND_MODEL_WARM_COPY": "off",
@@ -131,8 +137,7 @@ def settings() -> dict[str, str]:
         "QWEND_ENGINE_HUNG_AFTER_S": "3",
         "QWEND_CACHE_PREFIX_MB": str(PREFIX_MB),
         "QWEND_CACHE_DISK_MB": str(DISK_MB),
-        # A disk that is full now and then, where none can be mounted too.
-        "QWEND_FAIL": "snapshot.write:5%error(ENOSPC)",
+        "QWEND_FAIL": "snapshot.write:5%error(ENOSPC)" + ("" if mounted else FULL_WITHOUT_MOUNT),
     }
 
 
@@ -195,6 +200,8 @@ async def _under_load(outcome: Outcome, disk: SmallDisk) -> None:
     looks = asyncio.create_task(
         watch(outcome.service, ledger, outcome.looks, disk.used_bytes if disk.mounted else int)
     )
+    if not disk.mounted:
+        ledger.episodes.append(Episode(Happened.DISK_FULL, 0.0))
     talking = [asyncio.create_task(_alive(load, client)) for client in clients()]
     if ledger.keeps_sessions:
         for at in range(TALKS):
