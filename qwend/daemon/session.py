@@ -135,6 +135,7 @@ class Session(asyncio.BufferedProtocol):
         self._timer: Timer | None = None
         self._outgoing: list[bytes] = []  # what this turn of the loop has to say
         self._identity = NOBODY
+        self._cut_off = False
         self.congested = False
 
     @property
@@ -148,6 +149,8 @@ class Session(asyncio.BufferedProtocol):
     @property
     def held_bytes(self) -> int:
         """What waits to be read by the client, or for the rest of a message of its."""
+        if self._cut_off:  # it will be gone in the next turn of the loop
+            return 0
         unread = 0 if self._transport is None else self._transport.get_write_buffer_size()
         return unread + sum(map(len, self._outgoing)) + self._connection.buffered_bytes
 
@@ -265,6 +268,7 @@ class Session(asyncio.BufferedProtocol):
     def cut_off(self, why: str) -> None:
         """End the connection and its requests: the client does not read what it asked for."""
         log.info("uid %d is cut off: %s", self.uid, why)
+        self._cut_off = True
         self.abort()  # first: what nobody reads is not to grow by what the requests end with
         self._service.broker.fail_all(self, ErrorCode.SLOW_CONSUMER, why)
 

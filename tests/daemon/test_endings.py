@@ -53,6 +53,7 @@ def ask(raw: RawClient, request_id: int, prompt: str, **generation: Any) -> None
     )
 
 
+@pytest.mark.row("B4")
 @pytest.mark.parametrize("stage", STAGES)
 def test_cancel(daemon: RunningDaemon, stage: str) -> None:
     with daemon.raw() as raw:
@@ -67,6 +68,7 @@ def test_cancel(daemon: RunningDaemon, stage: str) -> None:
         assert [one for one in raw.ping() if one.get("id") == 1] == []
 
 
+@pytest.mark.row("B4")
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("how", ["close", "close unread", "half-close"])
 def test_disconnect(daemon: RunningDaemon, how: str, stage: str) -> None:
@@ -96,6 +98,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.row("B4")
 @pytest.mark.parametrize("stage", ["queued", "prefill", "decode"])
 def test_a_client_that_is_killed(daemon: RunningDaemon, stage: str) -> None:
     with subprocess.Popen(
@@ -121,6 +124,7 @@ def test_one_that_waited_runs_when_the_one_before_it_is_given_up(daemon: Running
     wait_until(daemon.is_idle, "nothing is left")
 
 
+@pytest.mark.row("B4")
 def test_one_that_waited_and_was_given_up_never_runs(daemon: RunningDaemon) -> None:
     with daemon.raw() as first, daemon.raw() as second:
         bring_to(first, "decode")

@@ -50,6 +50,7 @@ def test_after_the_hello_a_connection_may_be_quiet(daemon: RunningDaemon) -> Non
         assert quiet.ping() == []
 
 
+@pytest.mark.row("B1")
 @pytest.mark.parametrize("setting", ["CONNECTIONS", "CONNECTIONS_PER_UID"])
 def test_a_connection_too_many_is_busy_and_there_is_room_again_later(setting: str) -> None:
     limits: dict[str, Any] = {f"QWEND_LIMITS_{setting}": "4", "QWEND_LIMITS_HELLO_TIMEOUT_S": "30"}
@@ -105,6 +106,7 @@ def test_an_id_in_use_is_refused(daemon: RunningDaemon) -> None:
     wait_until(daemon.is_idle, "the connection's requests are gone")
 
 
+@pytest.mark.row("B7")
 @pytest.mark.parametrize("waiting", [False, True])
 def test_a_deadline_ends_the_request_wherever_it_is(daemon: RunningDaemon, waiting: bool) -> None:
     with daemon.raw() as raw:

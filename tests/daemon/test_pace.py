@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from time import monotonic
 
 import pytest
 
 from qwend.client import Client
 from tests.support.daemon import RawClient, RunningDaemon, frame, running_daemon, wait_until
+from tests.support.rows import reached, times
 
 ASK = {"op": "complete", "id": 1, "prompt": "hello", "max_tokens": 100_000}
 MIB = 2**20
@@ -53,6 +57,7 @@ def front_rss(daemon: RunningDaemon) -> int:
     return int(daemon.status()["memory"]["front_rss_bytes"])
 
 
+@pytest.mark.row("B2")
 @pytest.mark.parametrize("credit", [0, 1, 3, 64, 100])
 def test_as_many_tokens_come_as_were_allowed(daemon: RunningDaemon, credit: int) -> None:
     with daemon.raw() as raw:
@@ -87,6 +92,7 @@ def test_who_reads_gets_a_long_answer_whole_without_giving_credit(daemon: Runnin
         assert done.usage.completion_tokens == 3000
 
 
+@pytest.mark.row("B2")
 def test_who_never_reads_is_cut_off_and_a_neighbour_is_not(daemon: RunningDaemon) -> None:
     with daemon.client() as neighbour, daemon.raw() as slow:
         stream = neighbour.complete("neighbour", max_tokens=4000)
@@ -109,6 +115,7 @@ def test_who_reads_slowly_but_reads_is_not_cut_off(daemon: RunningDaemon) -> Non
         assert raw.read_until("done")
 
 
+@pytest.mark.row("B2")
 def test_who_never_reads_costs_bounded_memory_and_work(patient: RunningDaemon) -> None:
     with patient.raw() as slow, patient.client() as client:
         before = front_rss(patient)
@@ -137,6 +144,7 @@ def stands_still(client: Client) -> int:
         used = now["used_cells"]
 
 
+@pytest.mark.row("B3")
 @pytest.mark.parametrize("op", ["ping", "status", "nonsense", "tokenize"])
 def test_a_flood_of_requests_that_reads_no_answer_is_not_read_on(
     patient: RunningDaemon, op: str
@@ -156,6 +164,7 @@ def test_a_flood_of_requests_that_reads_no_answer_is_not_read_on(
     wait_until(patient.is_idle, "nothing is left")
 
 
+@pytest.mark.row("B3")
 def test_a_client_that_is_cut_off_while_it_writes_too_is_no_deadlock(daemon: RunningDaemon) -> None:
     """Both directions are full: the daemon stops reading, and ends it all the same."""
     with daemon.raw() as raw:
@@ -182,3 +191,60 @@ def test_half_a_close_while_reading_goes_on_ends_the_connection(patient: Running
         raw.socket.shutdown(socket.SHUT_WR)
         raw.read_to_the_end()
     wait_until(patient.is_idle, "nothing is left")
+
+
+CROWD = times(8, 100)
+
+
+@pytest.mark.row("B2")
+def test_a_crowd_that_does_not_read_is_cut_off_and_leaves_nothing() -> None:
+    """Half of it never reads, and half a byte now and then. Beside it four clients that do."""
+    settings = {
+        "QWEND_MODEL_CONTEXT": "1000000",
+        "QWEND_LIMITS_SLOW_READER_S": str(times(1, 10)),
+        "QWEND_LIMITS_OUTBOX_BYTES": str(times(4096, 262_144)),
+        "QWEND_LIMITS_RUNNING_PER_UID": str(CROWD + 4),
+        "QWEND_ENGINE_MAX_SEQUENCES": str(CROWD + 4),
+        "QWEND_CACHE_PREFIX_MB": "0",
+    }
+    with (
+        running_daemon(script={"answer": "x", "endless": True}, **settings) as daemon,
+        ExitStack() as undo,
+    ):
+        with daemon.client() as client:
+            client.complete("hello", max_tokens=1000).wait()
+        before = front_rss(daemon)
+        slow = [undo.enter_context(daemon.raw()) for _ in range(CROWD)]
+        readers = [undo.enter_context(daemon.client()) for _ in range(4)]
+        for one in slow:
+            one.send({**ASK, "max_tokens": 10_000})
+        pool = undo.enter_context(ThreadPoolExecutor())
+        reading = [pool.submit(one.complete("hello", max_tokens=1500).wait) for one in readers]
+        most = before
+        began = monotonic()
+        while daemon.status()["engine"]["running"] > 0:
+            most = max(most, front_rss(daemon))
+            for one in slow[::2]:
+                with suppress(OSError):  # it may be cut off by now
+                    one.socket.recv(1)
+        assert [one.result().usage.completion_tokens for one in reading] == [1500] * 4
+        wait_until(daemon.is_idle, "nothing is left")
+        assert daemon.status()["requests"]["failed"] == CROWD
+        assert most - before < 128 * MIB
+        reached("B2", f"{(most - before) >> 20} MiB more, {monotonic() - began:.1f} s")
+
+
+def test_what_a_user_holds_half_sent_is_bounded_and_another_connection_lives() -> None:
+    with (
+        running_daemon(QWEND_LIMITS_HELD_BYTES_PER_UID=str(MIB)) as daemon,
+        ExitStack() as undo,
+        daemon.client() as bystander,
+    ):
+        half = (2**20).to_bytes(4, "big") + bytes(400_000)
+        raws = [undo.enter_context(daemon.raw()) for _ in range(3)]
+        for raw in raws:
+            raw.send_bytes(half)
+        raws[0].send_bytes(bytes(100_000))
+        wait_until(lambda: "held more than 1048576 bytes" in daemon.log, "one is cut off")
+        wait_until(lambda: bystander.status()["connections"] == 3, "and no more than one")
+        assert bystander.ping() >= 0

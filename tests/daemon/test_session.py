@@ -10,10 +10,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgpack
+import pytest
 
+from qwend.config import LimitsConfig
 from qwend.daemon.access import Access
 from qwend.daemon.broker import Broker
 from qwend.daemon.session import MESSAGES_A_TURN, Service, Session
+from qwend.wire.notices import Pong
 from qwend.wire.replies import Done, Token
 from qwend.wire.usage import Usage
 from tests.daemon.fakes import FakeEngine, FakeTimers, config_with
@@ -97,7 +100,9 @@ def talk(capabilities: Sequence[str] = ()) -> Iterator[Talk]:
     config = config_with()
     broker = Broker(config, timers.clock, timers.call_later)
     broker.attach_engine(engine)
-    service = Service(broker, config.limits, Access(0), lambda uid: {}, print, lambda: ("scripted", 100))
+    service = Service(
+        broker, config.limits, Access(0), lambda uid: {}, print, lambda: ("scripted", 100)
+    )
     ours, theirs = socket.socketpair()
     with ours, theirs:
         transport = FakeTransport(ours)
@@ -244,3 +249,35 @@ def test_a_client_that_has_named_reasoning_gets_it() -> None:
         ]
 
     in_a_loop(test, capabilities=["reasoning", "telepathy"])
+
+
+@pytest.mark.row("B2")
+def test_an_outbox_that_grows_while_it_is_full_is_cut_off_with_its_requests() -> None:
+    def test(one: Talk) -> None:
+        one.receive(frame({"op": "complete", "id": 1, "prompt": "hello"}))
+        one.session.pause_writing()
+        limit = 4 * LimitsConfig().outbox_bytes
+        one.transport.unread = limit
+        one.session.send(Pong(1))
+        assert not one.transport.closing, "so much may wait"
+        one.transport.unread = limit + 1
+        one.session.send(Pong(2))
+        assert one.transport.closing
+        assert one.engine.cancelled == one.engine.submitted
+        assert one.broker.journal.failed == 1
+        assert [message["op"] for message in one.transport.taken()] == ["pong"]
+
+    in_a_loop(test)
+
+
+def test_what_is_held_is_what_waits_to_be_read_and_for_the_rest_of_a_message() -> None:
+    def test(one: Talk) -> None:
+        assert one.session.held_bytes == 0
+        one.receive(frame({"op": "ping"})[:-1])
+        half = one.session.held_bytes
+        assert half == len(frame({"op": "ping"})) - 1
+        one.transport.unread = 1000
+        one.session.send(Pong(2))
+        assert one.session.held_bytes == half + 1000 + len(frame({"op": "pong", "nonce": 2}))
+
+    in_a_loop(test)
