@@ -1,4 +1,4 @@
-"""A text that cannot fit is refused as soon as that is certain, not after all of it is tokenized.
+"""A prompt that cannot fit is refused as soon as that is certain, not after all of it is tokenized.
 
 A MiB takes up to 1.8 s (a million newlines, the vocabulary of Qwen2.5, 2-core x86-64 VM), and all
 that time the engine does nothing else. Knows nothing of requests or turns.
@@ -15,6 +15,10 @@ CUT_TOKENS = 256
 """A cut makes more tokens of one, or of the few around it; the longest token has 128 characters."""
 
 
+FAR_BEYOND = 2
+"""So many times the limit, nobody needs to know exactly: 9,000 turns are 27,000 pieces, 0.5 s."""
+
+
 class PromptLimit:
     """Tokenizes the pieces of one prompt, which has at most `limit` tokens."""
 
@@ -24,7 +28,9 @@ class PromptLimit:
         self._count = 0
 
     def __call__(self, text: str, parse_special: bool) -> list[int]:
-        """Raises: RequestError (context_exceeded) where a long text makes too many."""
+        """Raises: RequestError (context_exceeded) where a long text or many make too many."""
+        if self._count > FAR_BEYOND * self._limit:
+            raise context_exceeded(f"more than {self._count}", self._limit)
         self._look_ahead(text, parse_special)
         tokens = self._tokenize(text, parse_special)
         self._count += len(tokens)

@@ -43,6 +43,20 @@ def test_a_text_that_cannot_fit_is_tokenized_only_so_far(chat: bool) -> None:
     assert backend.given < 2 * SLICE_CHARS
 
 
+@pytest.mark.row("A6")
+def test_of_ten_thousand_turns_only_so_many_are_tokenized() -> None:
+    backend = Counted(Script(), cells=1_000)
+    with pytest.raises(RequestError, match="more than") as caught:
+        prompt_tokens(ask([ChatTurn("user", "hi")] * 10_000), backend)
+    assert caught.value.code == "context_exceeded"
+    assert backend.given < 10_000
+
+
+def test_what_is_a_little_too_long_is_counted_to_the_end() -> None:
+    backend = Counted(Script(), cells=1_000)
+    assert len(prompt_tokens(ask([ChatTurn("user", "x" * 100)] * 12), backend)) > 1_000
+
+
 def test_what_came_before_counts() -> None:
     limit = PromptLimit(Counted(Script()).tokenize, limit=SLICE_CHARS + 10)
     assert len(limit("x" * SLICE_CHARS, False)) == SLICE_CHARS
