@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qwend import failpoint
+from qwend.engine.complaint import complain
 from qwend.engine.snapshot import (
     Header,
     Snapshot,
@@ -122,7 +123,10 @@ class SnapshotFiles:
             failpoint.reach("snapshot.fsync_directory")
             os.fsync(self._fd)
         except (OSError, SnapshotError) as error:
-            self.failure = f"{self.directory}: {error}"
+            failure = f"{self.directory}: {error}"
+            if failure != self.failure:  # one line for a disk that is full, not one for each write
+                complain(f"qwend engine: a prefix could not be kept in {failure}")
+            self.failure = failure
             self._unlink(temporary)
             return False
         return True

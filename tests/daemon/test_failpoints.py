@@ -47,6 +47,7 @@ def test_streams_do_not_notice_that_the_disk_is_full() -> None:
         (told,) = (why for why in daemon.status()["degraded"] if "QWEND_FAIL" in why)
         assert "snapshot.write" in told
         assert daemon.stop() == 0
+        assert daemon.log.count("No space left on device (failpoint snapshot.write)") == 1
         assert written(daemon.home) == []
         assert not list((daemon.home / "state").rglob(".tmp-*"))
 

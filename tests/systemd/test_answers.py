@@ -45,3 +45,20 @@ def test_who_comes_first_starts_the_service(qwend: Machine) -> None:
     asked = qwend.run(QWENCTL, "ask", QUESTION, user=MEMBER)
     assert "qwend" in asked.stdout
     assert qwend.property("qwend", "ActiveState") == "active"
+
+
+def test_qwenctl_logs_shows_the_journal_and_its_levels(qwend: Machine) -> None:
+    """1. Start, and kill the engine once. 2. `qwenctl logs` has both, with `-p warning` the death
+    alone. 3. So has it when the daemon is down."""
+    qwend.systemctl("start", "qwend")
+    with Client(qwend.path(SOCKET)) as client:
+        engine = client.status()["engine"]
+    assert isinstance(engine, dict)
+    qwend.run("/bin/kill", "-KILL", str(engine["pid"]))
+    qwend.wait_until(lambda: "engine lost" in qwend.run(QWENCTL, "logs").stdout, "it is logged")
+    assert "ready: guide" in qwend.run(QWENCTL, "logs", "-n", "100").stdout
+    warnings = qwend.run(QWENCTL, "logs", "-p", "warning").stdout
+    assert "engine lost" in warnings
+    assert "ready: guide" not in warnings
+    qwend.systemctl("stop", "qwend.socket", "qwend")
+    assert "engine lost" in qwend.run(QWENCTL, "logs").stdout
