@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
@@ -91,7 +92,9 @@ class CalibrationCache:
     def load(self, key: str) -> Kept | None:
         """What was stored under the key, or None. Never raises for what a disk can do."""
         try:
-            with self._path(key).open("rb") as file:
+            with open(self._path(key), "rb", opener=_without_waiting) as file:
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    return None
                 data = file.read(MOST_BYTES + 1)
         except OSError:
             return None
@@ -125,6 +128,11 @@ class CalibrationCache:
 
     def _path(self, key: str) -> Path:
         return self._directory / f"calibration-{key}.json"
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """A named pipe would be waited for until somebody writes, and a link is none of ours."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
 def _fields(kept: Kept, key: str) -> dict[str, Any]:
