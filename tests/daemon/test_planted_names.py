@@ -133,6 +133,11 @@ class Bait:
         ]
 
 
+def zeros(place: Path, _bait: Bait) -> None:
+    with place.open("xb") as file:  # never into a file that is qwend's already
+        file.write(bytes(10_000))
+
+
 def char_device(place: Path, _bait: Bait) -> None:
     os.mknod(place, stat.S_IFCHR | 0o600, os.makedev(1, 5))  # /dev/zero, which has no end
 
@@ -144,7 +149,7 @@ PLANTS: dict[str, Callable[[Path, Bait], None]] = {
     "hard link": lambda place, bait: place.hardlink_to(bait.file),
     "FIFO": lambda place, bait: os.mkfifo(place),
     "full directory": lambda place, bait: (place / "full").mkdir(parents=True),
-    "file of zeros": lambda place, bait: place.write_bytes(bytes(10_000)) and None,
+    "file of zeros": zeros,
     "device": char_device,
 }
 
