@@ -331,6 +331,8 @@ class Broker:
         self._withdraw(entry, Error(code, message, id=entry.client_id))
 
     def _withdraw(self, entry: Entry, last: DaemonMessage | None = None) -> None:
+        if entry.settling and last is not None:
+            return  # an error says that the turn is not kept, and it is on its way to the disk
         if entry.at_engine and self._engine is not None:
             self._engine(hop.cancel(entry.id))
         self._close(entry, last, failed=True)

@@ -9,6 +9,7 @@ still be read whole is copied into the new one.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sqlite3
@@ -36,6 +37,7 @@ LEAST_BYTES = 512
 LOCK_WAIT_S = 2.0
 # Errors of SQLite (sqlite.org/rescode.html) that say that what was read is not what was written.
 DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 OF_NEW_ONES = ("auto_vacuum = FULL",)  # what was deleted is given back; it is kept in the file
 PRAGMAS = (
     "locking_mode = EXCLUSIVE",  # one daemon, and so no shared memory that a full disk could break
@@ -249,7 +251,7 @@ def as_refusal(error: Exception, path: Path) -> RequestError:
     """What a client is told of an error of the file."""
     code = getattr(error, "sqlite_errorcode", 0) or 0
     full = code & 0xFF == sqlite3.SQLITE_FULL
-    if full or getattr(getattr(error, "cause", error), "errno", None) in (28, 122):
+    if full or getattr(getattr(error, "cause", error), "errno", None) in NO_ROOM:
         return RequestError(
             f"the disk of {path} is full: free some space there; what was kept before is safe",
             code=ErrorCode.NO_SPACE,

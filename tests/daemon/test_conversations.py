@@ -309,6 +309,7 @@ def test_a_turn_on_its_way_to_the_disk_ends_as_it_was(front: Front) -> None:
     front.timers.advance(10.0)
     front.broker.engine_lost("it died")
     front.broker.attach_engine(front.engine)
+    front.broker.fail_all(None, ErrorCode.SHUTTING_DOWN, "stopping")
     assert owner.ends_of(0) == []
     assert len(front.engine.submitted) == 1
     front.keeper.work()
