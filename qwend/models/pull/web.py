@@ -1,8 +1,8 @@
 """One HTTP request, with an end: redirects followed by our rules, no reading without a deadline.
 
-Rule 1: a peer that says nothing, or next to nothing, is noticed within 2 x `silence_s`. Rule 2: the
-body comes as it is on the wire, never unpacked, or neither its length nor a range would mean
-anything. Rule 3: this file does not know what is fetched.
+Rule 1: a peer that says nothing, or next to nothing, is noticed (`line`). Rule 2: the body comes as
+it is on the wire, never unpacked, or neither its length nor a range would mean anything. Rule 3:
+this file does not know what is fetched.
 
 http.client of the standard library does HTTP; a larger one would have its retries, redirects and
 unpacking switched off here, for what it costs on a small machine.
@@ -11,7 +11,6 @@ unpacking switched off here, for what it costs on a small machine.
 from __future__ import annotations
 
 import http.client
-import io
 import os
 import socket
 import ssl
@@ -19,15 +18,14 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any
 from urllib.parse import urlsplit
 
 from qwend.models.pull.address import MAX_REDIRECTS, Address, first_address, redirected
 from qwend.models.pull.failure import Again, Never
+from qwend.models.pull.line import Line
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _BLOCK_BYTES = 256 * 1024
-_BUFFER_BYTES = 64 * 1024
 # A server that is busy says when to come back; longer than this is for the person to decide.
 MAX_WAIT_S = 300.0
 
@@ -91,10 +89,10 @@ class Web:
             try:
                 unless_answered.callback(connection.close)
                 connection.connect()
-                line = _Line(connection.sock, self.clock)
+                line = Line(connection.sock, self.clock)
                 unless_answered.callback(line.shut)
                 connection.sock = line
-                line.deadline = self.clock() + self.patience.head_s
+                line.expect_head(self.patience.head_s)
                 target = address.url if isinstance(connection, _Absolute) else address.target
                 connection.request(method, target, headers=dict(headers))
                 answer = Answer(connection.getresponse(), line, address, self)
@@ -143,14 +141,14 @@ class Answer:
     def __init__(
         self,
         response: http.client.HTTPResponse,
-        line: _Line,
+        line: Line,
         address: Address,
         web: Web,
     ) -> None:
         self._response, self._line, self._web = response, line, web
         self.status = response.status
         self.address = address
-        self._begin_window()
+        line.expect_body(web.patience.silence_s, web.patience.least_bytes)
 
     def header(self, name: str) -> str:
         return self._response.getheader(name) or ""
@@ -159,18 +157,12 @@ class Answer:
         """What has come, at least a byte; empty at the end, the early one too. Raises: Again."""
         patience = self._web.patience
         try:
-            if self._web.clock() >= self._window_end:
-                if self._window_bytes < patience.least_bytes:
-                    raise TimeoutError
-                self._begin_window()
-            data = self._response.read1(_BLOCK_BYTES)
+            return self._response.read1(_BLOCK_BYTES)
         except (OSError, http.client.HTTPException, ValueError) as error:
             after = (
                 f"went silent: less than {patience.least_bytes} bytes in {patience.silence_s:g} s"
             )
             raise _translated(error, self.address.host, after) from error
-        self._window_bytes += len(data)
-        return data
 
     def read_text(self, limit_bytes: int) -> bytes:
         """All of a small body. Raises: Again, also if it is not small."""
@@ -190,54 +182,6 @@ class Answer:
 
     def __exit__(self, *exit: object) -> None:
         self.close()
-
-    def _begin_window(self) -> None:
-        self._window_end = self._web.clock() + self._web.patience.silence_s
-        self._window_bytes = 0
-        self._line.deadline = self._window_end
-
-
-class _Line:
-    """A connected socket that http.client may have, and that waits no longer than its deadline."""
-
-    def __init__(self, sock: socket.socket, clock: Callable[[], float]) -> None:
-        self._sock, self._clock = sock, clock
-        self.deadline = 0.0
-
-    def sendall(self, data: bytes) -> None:
-        self._sock.settimeout(self._left_s())
-        self._sock.sendall(data)
-
-    def makefile(self, mode: str, *_: Any, **__: Any) -> io.BufferedReader:
-        assert mode == "rb"
-        return io.BufferedReader(_Reader(self), _BUFFER_BYTES)
-
-    def receive_into(self, buffer: Any) -> int:
-        self._sock.settimeout(self._left_s())
-        return self._sock.recv_into(buffer)
-
-    def close(self) -> None:
-        """http.client closes what it has answered from, while the body is still to be read."""
-
-    def shut(self) -> None:
-        self._sock.close()
-
-    def _left_s(self) -> float:
-        left_s = self.deadline - self._clock()
-        if left_s <= 0:
-            raise TimeoutError
-        return left_s
-
-
-class _Reader(io.RawIOBase):
-    def __init__(self, line: _Line) -> None:
-        self._line = line
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        return self._line.receive_into(buffer)
 
 
 def wait_asked_for(answer: Answer) -> float | None:

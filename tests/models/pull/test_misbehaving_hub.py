@@ -93,6 +93,7 @@ def test_another_range_than_was_asked_for_is_not_written_down(hub: StubHub, pull
     puller.pull()
 
     assert puller.published() == [DATA]
+    assert sum("gives the range" in notice for notice in puller.notices) == 1
 
 
 @pytest.mark.row("I1")
