@@ -39,6 +39,8 @@ class SocketPath:
         Raises: ConfigError if one has it, HostError if the directory does not allow it.
         """
         check_socket_path(path)
+        if not path.name:
+            raise ConfigError(f"{path} is a directory and no place for a socket: add a name to it")
         try:
             _make_directory(path.parent)
             lock_fd = _lock(_lock_path(path))
@@ -190,7 +192,7 @@ def _taken(path: Path) -> ConfigError:
 def _group_id(group: str) -> int:
     try:
         return grp.getgrnam(group).gr_gid
-    except KeyError as error:
+    except (KeyError, ValueError) as error:  # ValueError: it can be nobody's name
         raise ConfigError(
             f"there is no group {group!r} (group under [socket]): create it with "
             f"`sudo groupadd --system {group}`"
