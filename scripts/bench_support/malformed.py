@@ -30,11 +30,13 @@ from .spread import Spread
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """frames: malformed ones that were sent meanwhile."""
+    """frames: malformed ones that were sent meanwhile. closed_s: the longest that a connection of
+    theirs was open."""
 
     p99_s: float
     longest_s: float
     frames: int
+    closed_s: float
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,7 +57,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             for kind in kinds:
                 with _company(kind, daemon.socket, options.seed + number) as company:
                     p99_s, longest_s = _turn(client, options.tokens)
-                turns[kind].append(Turn(p99_s, longest_s, company.frames))
+                turns[kind].append(Turn(p99_s, longest_s, company.frames, company.closed_s))
         status = client.status()
         assert daemon.process.poll() is None
     return _report(turns, status)
@@ -72,11 +74,12 @@ def _turn(client: Client, tokens: int) -> tuple[float, float]:
 @dataclass(slots=True)
 class _Company:
     frames: int = 0
+    closed_s: float = 0.0
 
 
 @contextmanager
 def _company(kind: str, socket: Path, seed: int) -> Iterator[_Company]:
-    """A process that does what `kind` says; the frames it has sent are known at the end."""
+    """A process that does what `kind` says; what it has sent is known at the end."""
     company = _Company()
     if kind == "idle":
         yield company
@@ -95,7 +98,8 @@ def _company(kind: str, socket: Path, seed: int) -> Iterator[_Company]:
             yield company
         finally:
             process.stdin.close()
-            company.frames = int(process.stdout.readline())
+            frames, closed_s = process.stdout.readline().split()
+            company.frames, company.closed_s = int(frames), float(closed_s)
 
 
 def _report(turns: dict[str, list[Turn]], status: Any) -> dict[str, Any]:
@@ -108,7 +112,9 @@ def _report(turns: dict[str, list[Turn]], status: Any) -> dict[str, Any]:
     idle = Spread.of([turn.p99_s for turn in turns["idle"]]).median
     ratio = Spread.of([turn.p99_s for turn in turns["attacked"]]).median / idle
     restarts = status["engine"]["restarts"]
+    closed_s = max(turn.closed_s for turn in turns["attacked"])
     print(f"attacked / idle {ratio:.2f} (medians of p99); {restarts} restarts of the engine")
+    print(f"each connection was answered and closed within {closed_s:.3f} s")
     return {
         "turns": {kind: [asdict(turn) for turn in each] for kind, each in turns.items()},
         "ratio": ratio,
