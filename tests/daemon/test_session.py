@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,9 @@ import pytest
 from qwend.config import LimitsConfig
 from qwend.daemon.access import Access
 from qwend.daemon.broker import Broker
-from qwend.daemon.session import MESSAGES_A_TURN, Service, Session
+from qwend.daemon.identity import Identity
+from qwend.daemon.session import Service, Session
+from qwend.daemon.turns import MESSAGES_A_TURN
 from qwend.wire.notices import Pong
 from qwend.wire.replies import Done, Token
 from qwend.wire.usage import Usage
@@ -79,6 +81,7 @@ class Talk:
     transport: FakeTransport
     engine: FakeEngine
     broker: Broker
+    service: Service
     closed: list[Session] = field(default_factory=list)
 
     def receive(self, data: bytes) -> None:
@@ -95,12 +98,12 @@ def receive(session: Session, data: bytes) -> None:
 
 
 @contextmanager
-def talk(capabilities: Sequence[str] = ()) -> Iterator[Talk]:
+def talk(capabilities: Sequence[str] = (), service: Service | None = None) -> Iterator[Talk]:
     timers, engine = FakeTimers(), FakeEngine()
     config = config_with()
     broker = Broker(config, timers.clock, timers.call_later)
     broker.attach_engine(engine)
-    service = Service(
+    service = service or Service(
         broker, config.limits, Access(0), lambda uid: {}, print, lambda: ("scripted", 100)
     )
     ours, theirs = socket.socketpair()
@@ -113,7 +116,7 @@ def talk(capabilities: Sequence[str] = ()) -> Iterator[Talk]:
         named = {"capabilities": list(capabilities)} if capabilities else {}
         receive(session, frame({"op": "hello", "protocol": "qwend/1", **named}))
         assert [one["op"] for one in transport.taken()] == ["welcome"]
-        yield Talk(session, transport, engine, broker, closed)
+        yield Talk(session, transport, engine, broker, service, closed)
         if not closed:
             session.connection_lost(None)
 
@@ -139,6 +142,7 @@ def test_what_one_turn_of_the_loop_says_is_one_write() -> None:
 def test_one_client_has_a_turn_and_the_others_theirs_before_its_next() -> None:
     async def main() -> None:
         with talk() as one:
+            await asyncio.sleep(0)  # the greeting was a message too
             one.pings(2 * MESSAGES_A_TURN + 1)
             assert len(one.transport.taken()) == MESSAGES_A_TURN
             assert not one.transport.reading, "it has brought enough for now"
@@ -281,3 +285,28 @@ def test_what_is_held_is_what_waits_to_be_read_and_for_the_rest_of_a_message() -
         assert one.session.held_bytes == half + 1000 + len(frame({"op": "pong", "nonce": 2}))
 
     in_a_loop(test)
+
+
+@pytest.mark.row("B6")
+def test_the_connections_of_one_user_have_one_turn_together_and_another_user_its_own() -> None:
+    """1. Three connections of one user bring messages, and then one of another user. Expected: the
+    first turn is of the first connection and of the other user; then come those that waited."""
+
+    async def main() -> None:
+        with talk() as first, ExitStack() as undo:
+            second, third, other = (
+                undo.enter_context(talk(service=first.service)) for _ in range(3)
+            )
+            other.session._identity = Identity(1, 4711, 4711)
+            everybody = (first, second, third, other)
+            await asyncio.sleep(0)  # the greetings were messages too
+            for one in everybody:
+                one.pings(MESSAGES_A_TURN)
+            answered = [[len(one.transport.taken()) for one in everybody]]
+            for _ in range(2):
+                await asyncio.sleep(0)
+                answered.append([len(one.transport.taken()) for one in everybody])
+            full = MESSAGES_A_TURN
+            assert answered == [[full, 0, 0, full], [0, full, 0, 0], [0, 0, full, 0]]
+
+    asyncio.run(main())
