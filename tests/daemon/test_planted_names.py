@@ -4,7 +4,7 @@ Who may plant there is root, or we ourselves: all these directories are of mode 
 of the socket. 1. Each kind of thing is put at each name, and the code that uses the name does its
 work. 2. A thread swaps all kinds at one name while that work is done over and over. Expected: it is
 done, or refused with a reason; a bait outside, which all links lead to, stays as it is.
-QWEND_TEST_SWAPS sets how often the work is done.
+QWEND_TEST_PLANTS sets how often the work is done.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from qwend.host.root import HostRoot
 from qwend.host.warm_copy import make_warm_copy
 
 pytestmark = pytest.mark.row("G3")
-SWAPS = int(os.environ.get("QWEND_TEST_SWAPS", "50"))
+PLANTINGS = int(os.environ.get("QWEND_TEST_PLANTS", "50"))
 MODEL = b"model" * 1000
 KEY = "0" * 32
 HOST = HostRoot()
@@ -197,7 +197,7 @@ def test_what_is_planted_is_refused_or_replaced_and_never_followed(
     assert bait.state() == before
 
 
-@pytest.mark.timeout(60 + SWAPS)
+@pytest.mark.timeout(60 + PLANTINGS)
 @pytest.mark.parametrize(("work", "name"), PLACES)
 def test_what_is_swapped_while_the_work_is_done_leads_nowhere_either(
     home: Path, work: Callable[[Path], None], name: str
@@ -217,7 +217,7 @@ def test_what_is_swapped_while_the_work_is_done_leads_nowhere_either(
     swapper = threading.Thread(target=swap)
     swapper.start()
     try:
-        for _ in range(SWAPS):
+        for _ in range(PLANTINGS):
             with suppress(QwendError):
                 work(home)
     finally:
