@@ -144,17 +144,17 @@ class Part:
         self.close()
 
     def _seals(self) -> Iterator[tuple[int, str, int]]:
-        """What was written down, as far as it can be believed: rising, in whole lines.
+        """What was written down, in whole lines; whether it is true, the digests tell.
 
         Yields bytes of the part, their digest, and where its line ends in the journal.
         """
-        before = line_end = 0
+        line_end = 0
         for line in os.pread(self._log, _MOST_JOURNAL_BYTES, 0).splitlines(keepends=True):
             seal = _SEAL.fullmatch(line)
-            if seal is None or int(seal[1]) <= before:
+            if seal is None:
                 return
-            before, line_end = int(seal[1]), line_end + len(line)
-            yield before, seal[2].decode(), line_end
+            line_end += len(line)
+            yield int(seal[1]), seal[2].decode(), line_end
 
     def _read_up_to(self, end: int, progress: Callable[[int], None]) -> bool:
         """Go on with the digest up to there; False if the file is shorter."""
