@@ -10,22 +10,20 @@ still be read whole is copied into the new one.
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import sqlite3
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
-from qwend.daemon.conversation_store import ConversationStore, Damaged
+from qwend.daemon.conversation_rescue import rescue
+from qwend.daemon.conversation_schema import Damaged, connect, keep_log, prepare
+from qwend.daemon.conversation_store import ConversationStore
 from qwend.errors import HostError, RequestError
 from qwend.host.private_dir import create_file, private_directory
 from qwend.wire.codes import ErrorCode
-from qwend.wire.sessions import SessionFacts, SessionMessage
-
-log = logging.getLogger(__name__)
 
 NAME = "sessions.db"
 # What SQLite puts beside it (sqlite.org/tempfiles.html). Shared memory it needs none, for it has
@@ -33,24 +31,9 @@ NAME = "sessions.db"
 BESIDE = ("-wal", "-journal", "-shm")
 # The smallest page (sqlite.org/fileformat2.html).
 LEAST_BYTES = 512
-# How long a daemon that is just ending may still hold it.
-LOCK_WAIT_S = 2.0
 # Errors of SQLite (sqlite.org/rescode.html) that say that what was read is not what was written.
 DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
-OF_NEW_ONES = ("auto_vacuum = FULL",)  # what was deleted is given back; it is kept in the file
-PRAGMAS = (
-    "locking_mode = EXCLUSIVE",  # one daemon, and so no shared memory that a full disk could break
-    "journal_mode = WAL",
-    "synchronous = FULL",  # a commit is on the disk when it returns
-    "secure_delete = ON",  # what was deleted is overwritten
-    "foreign_keys = ON",
-    "temp_store = MEMORY",
-    "trusted_schema = OFF",  # the file could have been planted
-    "cell_size_check = ON",
-    "wal_autocheckpoint = 256",  # 1 MiB of log, of pages of 4 KiB, and not 4
-    "cache_size = -512",  # KiB; the default of 2 MiB is a tenth of this process
-)
 
 
 class ConversationFile:
@@ -100,13 +83,14 @@ class ConversationFile:
             size = self.path.stat().st_size
             if 0 < size < LEAST_BYTES:
                 raise Damaged("it is cut off in its first page")  # SQLite would take it for empty
-            pragmas = PRAGMAS if size else (*OF_NEW_ONES, *PRAGMAS)
-            store = ConversationStore(_connect(self.path, pragmas), self._clock)
+            connection = connect(self.path, is_new=not size)
         try:
-            store.prepare()
+            prepare(connection)
+            store = ConversationStore(connection, self._clock)
             store.check()
+            keep_log(connection)
         except BaseException:
-            store.close()
+            connection.close()
             raise
         return store
 
@@ -116,7 +100,7 @@ class ConversationFile:
         try:
             store = self._open()
             try:
-                saved, there = _rescue(aside, self._clock, store)
+                saved, there = rescue(aside, self._clock, store)
             except BaseException:
                 store.close()
                 raise
@@ -183,68 +167,6 @@ def _sync(directory: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
-
-
-def _connect(path: Path, pragmas: Iterable[str]) -> sqlite3.Connection:
-    """Raises: sqlite3.Error."""
-    # The front opens, writes and closes it in one thread, but not in the one that made it where
-    # nothing runs in threads, as in tests.
-    connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode=rw",
-        uri=True,
-        isolation_level=None,
-        timeout=LOCK_WAIT_S,
-        check_same_thread=False,
-    )
-    # Bytes that are no UTF-8 any more: the checksum will not be right either, and Python's own
-    # error would say the text in the log.
-    connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
-    try:
-        for pragma in pragmas:
-            connection.execute(f"PRAGMA {pragma}").fetchall()
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _rescue(aside: Path, clock: Callable[[], float], into: ConversationStore) -> tuple[int, int]:
-    """Copy what can be read whole. Returns how many sessions were, of how many that were seen.
-
-    Raises: sqlite3.Error if they cannot be written.
-    """
-    saved = 0
-    numbers: list[int] = []
-    for number, found in _readable(aside, clock):
-        numbers.append(number)
-        with suppress(sqlite3.IntegrityError):  # the same name twice: its row is damaged
-            if found is not None:
-                into.take_in(*found)
-                saved += 1
-    return saved, len(numbers)
-
-
-def _readable(
-    aside: Path, clock: Callable[[], float]
-) -> Iterator[tuple[int, tuple[int, SessionFacts, list[SessionMessage]] | None]]:
-    """Each conversation of a damaged database, None where it cannot be read whole."""
-    try:
-        connection = _connect(aside, ("cell_size_check = ON",))
-    except sqlite3.Error as error:
-        log.warning("nothing can be read of %s: %s", aside, error)
-        return
-    with closing(connection):
-        damaged = ConversationStore(connection, clock)
-        try:
-            numbers = damaged.numbers()
-        except sqlite3.Error as error:
-            log.warning("nothing can be read of %s: %s", aside, error)
-            return
-        for number in numbers:
-            found = None
-            with suppress(sqlite3.Error, Damaged, TypeError, AttributeError):
-                found = damaged.conversation(number)
-            yield number, found
 
 
 def as_refusal(error: Exception, path: Path) -> RequestError:

@@ -1,8 +1,8 @@
 """Conversations in SQLite: what was said in each session of each user.
 
-Owns the tables and every statement about them. Each method is one transaction: when it returns,
-what it did is on the disk; when it raises, nothing has changed. Used by one thread at a time. Knows
-nothing of files (conversation_file.py), nor of the event loop.
+Owns every statement about the tables of conversation_schema.py. Each method is one transaction:
+when it returns, what it did is on the disk; when it raises, nothing has changed. Used by one thread
+at a time. Knows nothing of files (conversation_file.py), nor of the event loop.
 
 Every row carries a checksum, for SQLite has none: a bit that was flipped on a memory card is found
 out, and not said to the model as if the user had.
@@ -13,54 +13,18 @@ from __future__ import annotations
 import sqlite3
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from dataclasses import astuple, dataclass, replace
-from typing import Any
 
-from qwend import failpoint
 from qwend.config import SessionsConfig
+from qwend.daemon.conversation_schema import Damaged, check_tables, first_row, transaction
 from qwend.errors import RequestError
 from qwend.wire import limits
 from qwend.wire.codes import ErrorCode
 from qwend.wire.prompt import ChatMessage
 from qwend.wire.sessions import SessionFacts, SessionMessage
 
-APPLICATION_ID = 0x71776E64
-"""The four letters "qwnd": what file(1) and we tell our databases by."""
-
-MIGRATIONS: tuple[tuple[str, ...], ...] = (
-    (
-        """CREATE TABLE conversation (
-  id INTEGER PRIMARY KEY,
-  uid INTEGER NOT NULL,
-  name TEXT NOT NULL,
-  turns INTEGER NOT NULL,
-  messages INTEGER NOT NULL,
-  bytes INTEGER NOT NULL,
-  created_s REAL NOT NULL,
-  changed_s REAL NOT NULL,
-  crc INTEGER NOT NULL,
-  UNIQUE (uid, name)
-)""",
-        """CREATE TABLE message (
-  conversation INTEGER NOT NULL REFERENCES conversation ON DELETE CASCADE,
-  place INTEGER NOT NULL,
-  role TEXT NOT NULL,
-  content TEXT NOT NULL,
-  at_s REAL NOT NULL,
-  finish_reason TEXT,
-  crc INTEGER NOT NULL,
-  PRIMARY KEY (conversation, place)
-) WITHOUT ROWID""",
-    ),
-)
-"""Statements that lead from `user_version` n to n + 1. What was released is never edited."""
-
 _FACTS = "name, turns, messages, bytes, created_s, changed_s"
-
-
-class Damaged(Exception):
-    """The database cannot be what was written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,41 +52,9 @@ class ConversationStore:
         self._connection = connection
         self._clock = clock
 
-    def prepare(self) -> None:
-        """Make the tables, or bring those of an older release up to date.
-
-        Raises: RequestError if a newer release has made them.
-        """
-        (version,) = self._row("PRAGMA user_version")
-        if version > len(MIGRATIONS):
-            raise RequestError(
-                f"a newer qwend has made this database (version {version}, this one knows "
-                f"{len(MIGRATIONS)}): use that, or move the file away",
-                code=ErrorCode.STORAGE_ERROR,
-            )
-        if version < 0 or (
-            version == 0 and self._row("SELECT count(*) FROM sqlite_schema") != (0,)
-        ):
-            raise Damaged("it is not a database of qwend's sessions")
-        for number in range(version, len(MIGRATIONS)):
-            with self._transaction():
-                for statement in MIGRATIONS[number]:
-                    self._connection.execute(statement)
-                self._connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-                self._connection.execute(f"PRAGMA user_version = {number + 1}")
-
     def check(self) -> None:
         """Raises: Damaged if a page, a table or a row is not as it was written."""
-        if self._row("PRAGMA application_id") != (APPLICATION_ID,):
-            raise Damaged("it is not a database of qwend's sessions")
-        (verdict,) = self._row("PRAGMA integrity_check(1)")
-        if verdict != "ok":
-            raise Damaged(verdict.splitlines()[-1])
-        made = {sql for (sql,) in self._connection.execute("SELECT sql FROM sqlite_schema") if sql}
-        if made != {statement for step in MIGRATIONS for statement in step}:
-            raise Damaged("its tables are not those of qwend")
-        if self._connection.execute("PRAGMA foreign_key_check").fetchall():
-            raise Damaged("it has messages of no session")
+        check_tables(self._connection)
         for number in self.numbers():
             self.conversation(number)
 
@@ -152,7 +84,7 @@ class ConversationStore:
         at_s = self._clock()
         said = [SessionMessage(each.role, each.content, at_s) for each in turn]
         said[-1] = replace(said[-1], finish_reason=finish_reason)
-        with self._transaction():
+        with transaction(self._connection):
             found = self._find(uid, name)
             number, facts = found or (None, SessionFacts(name, 0, 0, 0, at_s, at_s))
             if base != facts.messages:
@@ -197,7 +129,7 @@ class ConversationStore:
 
     def rename(self, uid: int, name: str, to: str) -> SessionFacts:
         """Raises: RequestError if there is none, or one of the new name already."""
-        with self._transaction():
+        with transaction(self._connection):
             number, facts = self._existing(uid, name)
             if to != name and self._find(uid, to) is not None:
                 raise RequestError(
@@ -211,7 +143,7 @@ class ConversationStore:
         """Raises: RequestError if there is none."""
         with suppress(sqlite3.OperationalError):
             self.clear_log()  # on a disk that is nearly full that is the room to write in
-        with self._transaction():
+        with transaction(self._connection):
             number, facts = self._existing(uid, name)
             self._connection.execute("DELETE FROM conversation WHERE id = ?", (number,))
         with suppress(sqlite3.OperationalError):
@@ -229,8 +161,8 @@ class ConversationStore:
 
     def conversation(self, number: int) -> tuple[int, SessionFacts, list[SessionMessage]]:
         """A whole one, checked: its uid and what there is. Raises: Damaged."""
-        uid, *fields, crc = self._row(
-            f"SELECT uid, {_FACTS}, crc FROM conversation WHERE id = ?", number
+        uid, *fields, crc = first_row(
+            self._connection, f"SELECT uid, {_FACTS}, crc FROM conversation WHERE id = ?", number
         )
         facts = SessionFacts(*fields)
         if crc != _crc(uid, *astuple(facts)):
@@ -242,7 +174,7 @@ class ConversationStore:
 
     def take_in(self, uid: int, facts: SessionFacts, said: Sequence[SessionMessage]) -> None:
         """Keep a conversation that another database had."""
-        with self._transaction():
+        with transaction(self._connection):
             self._add(self._put(uid, facts, None), said, 0)
 
     def close(self) -> None:
@@ -254,8 +186,10 @@ class ConversationStore:
         length = new + (0 if facts is None else facts.bytes)
         if length > limits.SESSION_BYTES:
             raise _too_long(name, length)
-        count, size = self._row(
-            "SELECT count(*), coalesce(sum(bytes), 0) FROM conversation WHERE uid = ?", uid
+        count, size = first_row(
+            self._connection,
+            "SELECT count(*), coalesce(sum(bytes), 0) FROM conversation WHERE uid = ?",
+            uid,
         )
         if facts is None and count >= allowed.per_uid:
             raise RequestError(
@@ -325,24 +259,6 @@ class ConversationStore:
                 "VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (number, place, *fields, _crc(number, place, *fields)),
             )
-
-    def _row(self, query: str, *values: object) -> tuple[Any, ...]:
-        rows = self._connection.execute(query, values).fetchall()
-        if not rows:
-            raise Damaged(f"nothing comes of {query!r}")
-        return tuple(rows[0])
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            failpoint.reach("conversation.commit")
-            self._connection.execute("COMMIT")
-        except BaseException:
-            if self._connection.in_transaction:  # a full disk may have rolled it back already
-                self._connection.execute("ROLLBACK")
-            raise
 
 
 def size_of(messages: Iterable[ChatMessage | SessionMessage]) -> int:

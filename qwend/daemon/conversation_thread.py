@@ -14,7 +14,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from qwend.daemon.conversation_file import ConversationFile, as_refusal, is_damage
-from qwend.daemon.conversation_store import ConversationStore, Damaged
+from qwend.daemon.conversation_schema import Damaged
+from qwend.daemon.conversation_store import ConversationStore
 from qwend.errors import HostError, QwendError, RequestError
 from qwend.wire.codes import ErrorCode
 

@@ -17,8 +17,10 @@ from pathlib import Path
 import pytest
 
 from qwend.config import SessionsConfig
+from qwend.daemon import conversation_schema
 from qwend.daemon.conversation_file import NAME, ConversationFile, as_refusal
-from qwend.daemon.conversation_store import MIGRATIONS, ConversationStore, Damaged
+from qwend.daemon.conversation_schema import MIGRATIONS, Damaged
+from qwend.daemon.conversation_store import ConversationStore
 from qwend.errors import HostError, QwendError, RequestError
 from qwend.host.space import free_on_disk
 from qwend.wire.prompt import ChatMessage
@@ -129,6 +131,23 @@ def test_a_database_of_a_newer_release_is_left_alone(folder: Path) -> None:
         assert list(connection.iterdump()) == before
 
 
+def test_a_database_of_an_older_release_is_brought_up_to_date(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = open_file(folder)
+    before = everything(file.store())
+    file.close()
+    further = (*MIGRATIONS, ("CREATE TABLE later (x)",))
+    monkeypatch.setattr(conversation_schema, "MIGRATIONS", further)
+    degraded: list[str] = []
+    newer = open_file(folder, degraded)
+    assert everything(newer.store()) == before
+    newer.close()
+    assert degraded == []
+    with closing(sqlite3.connect(file.path)) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (len(further),)
+
+
 def test_a_file_of_no_bytes_is_a_new_database(tmp_path: Path) -> None:
     (tmp_path / "sessions").mkdir(mode=0o700)
     (tmp_path / "sessions" / NAME).touch(0o600)
@@ -178,6 +197,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from qwend.config import SessionsConfig
+from qwend.daemon import conversation_schema
 from qwend.daemon.conversation_file import ConversationFile
 from qwend.wire.prompt import ChatMessage
 store = ConversationFile(Path(sys.argv[1]) / "sessions", lambda: 1.7e9, print).store()
@@ -349,13 +369,12 @@ def test_another_program_s_database_is_set_aside_unread(tmp_path: Path) -> None:
     (tmp_path / "sessions").mkdir(mode=0o700)
     with closing(sqlite3.connect(tmp_path / "sessions" / NAME)) as connection:
         connection.execute("CREATE TABLE bookmarks (url TEXT)")
-        before = list(connection.iterdump())
+    before = (tmp_path / "sessions" / NAME).read_bytes()
     found, degraded = after_damage(tmp_path)
     assert found == {}
     assert "0 of 0 could be saved" in degraded[0]
     (aside,) = set_aside(tmp_path)
-    with closing(sqlite3.connect(aside)) as connection:
-        assert list(connection.iterdump()) == before
+    assert aside.read_bytes() == before
 
 
 def test_one_damaged_message_costs_its_session_and_no_other(folder: Path) -> None:

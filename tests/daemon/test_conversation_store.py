@@ -13,7 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from qwend.config import SessionsConfig
 from qwend.daemon.conversation_file import ConversationFile
-from qwend.daemon.conversation_store import ConversationStore, Damaged
+from qwend.daemon.conversation_schema import Damaged
+from qwend.daemon.conversation_store import ConversationStore
 from qwend.errors import RequestError
 from qwend.wire import limits
 from qwend.wire.prompt import ChatMessage
