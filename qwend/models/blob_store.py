@@ -118,7 +118,7 @@ class BlobStore:
         try:
             with locked(self._root / "lock"):
                 if file is not None:
-                    os.chmod(file, 0o444)
+                    _make_read_only(file)
                     move_whole(file, blob)
                 elif not self.has_blob(manifest.sha256, manifest.size_bytes):
                     raise ModelError(
@@ -217,6 +217,14 @@ def file_digest(path: Path, progress: Callable[[int], None] = lambda done: None)
             done += count
             progress(done)
     return digest.hexdigest()
+
+
+def _make_read_only(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        os.fchmod(fd, 0o444)
+    finally:
+        os.close(fd)
 
 
 def _removed(path: Path) -> int:

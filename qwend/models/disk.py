@@ -66,10 +66,10 @@ def flush_directory(path: Path) -> None:
 
 
 def give_to_owner_of(directory: Path, path: Path) -> None:
-    """Nobody but root may, and nobody but root needs to."""
+    """Nobody but root may, and nobody but root needs to. A link's target stays whose it was."""
     if os.geteuid() == 0:
         owner = directory.stat()
-        os.chown(path, owner.st_uid, owner.st_gid)
+        os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
 def lock(path: Path, *, wait: bool) -> int | None:

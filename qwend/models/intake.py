@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 from qwend.errors import FetchError, HostError, ModelError
 from qwend.models.blob_store import BlobStore
@@ -115,13 +116,13 @@ def _joined(
     progress: Tell,
 ) -> tuple[Path, str]:
     total = sum(path.stat().st_size for path in paths)
-    target = _temporary(store, left_over)
+    target, file = _temporary(store, left_over)
 
     def tell(done: int) -> None:
         progress(Progress("joining", names[0].rpartition("/")[2], 1, 1, done, total))
 
     try:
-        return target, join(paths, target, names, tell)
+        return target, join(paths, file, names, tell)
     except OSError as error:
         raise _cannot_write(store, error) from error
 
@@ -134,15 +135,14 @@ def _copied(
     left_over.callback(os.close, fd)
     total, done, digest = os.fstat(fd).st_size, 0, hashlib.sha256()
     try:
-        target = _temporary(store, left_over)
-        with open(target, "wb") as file:
-            while block := os.pread(fd, _BLOCK_BYTES, done):
-                file.write(block)
-                digest.update(block)
-                done += len(block)
-                progress(Progress("copying", source.name, 1, 1, done, total))
-            file.flush()
-            os.fsync(file.fileno())
+        target, file = _temporary(store, left_over)
+        while block := os.pread(fd, _BLOCK_BYTES, done):
+            file.write(block)
+            digest.update(block)
+            done += len(block)
+            progress(Progress("copying", source.name, 1, 1, done, total))
+        file.flush()
+        os.fsync(file.fileno())
     except OSError as error:
         raise _cannot_write(store, error) from error
     return target, digest.hexdigest()
@@ -164,13 +164,13 @@ def _facts(path: Path, name: str, any_architecture: bool) -> GgufFacts:
         os.close(fd)
 
 
-def _temporary(store: BlobStore, left_over: ExitStack) -> Path:
+def _temporary(store: BlobStore, left_over: ExitStack) -> tuple[Path, BinaryIO]:
     """An empty file in the store; removed in the end, if it still has that name."""
     fd, name = tempfile.mkstemp(prefix=TEMPORARY, dir=store.parts)
-    left_over.callback(os.close, fd)
+    file = left_over.enter_context(os.fdopen(fd, "wb"))
     left_over.callback(_remove, Path(name))
     fcntl.flock(fd, fcntl.LOCK_EX)  # `BlobStore.sweep` leaves alone what is in use
-    return Path(name)
+    return Path(name), file
 
 
 def _remove(path: Path) -> None:

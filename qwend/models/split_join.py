@@ -60,7 +60,7 @@ class _Written:
 
 def join(
     paths: Sequence[Path],
-    target: Path,
+    target: BinaryIO,
     names: Sequence[str],
     progress: Callable[[int], None] = lambda done: None,
 ) -> str:
@@ -74,16 +74,15 @@ def join(
         _check(parts)
         alignment = parts[0].metadata.integer("general.alignment", 1, 1 << 31)
         alignment = alignment or _DEFAULT_ALIGNMENT
-        with open(target, "wb") as file:
-            written = _Written(file, progress)
-            written.write(_header(parts, alignment))
-            written.pad(alignment)
-            for part in parts:
-                for tensor in part.header.tensors.values():
-                    _copy(part, tensor, written)
-                    written.pad(alignment)
-            file.flush()
-            os.fsync(file.fileno())
+        written = _Written(target, progress)
+        written.write(_header(parts, alignment))
+        written.pad(alignment)
+        for part in parts:
+            for tensor in part.header.tensors.values():
+                _copy(part, tensor, written)
+                written.pad(alignment)
+        target.flush()
+        os.fsync(target.fileno())
     return written.digest.hexdigest()
 
 

@@ -69,7 +69,8 @@ def written(parts: list[GgufBuilder], directory: Path) -> list[Path]:
 
 def joined(paths: list[Path], directory: Path) -> Path:
     target = directory / "joined.gguf"
-    sha256 = join(paths, target, [path.name for path in paths])
+    with target.open("wb") as file:
+        sha256 = join(paths, file, [path.name for path in paths])
     assert sha256 == file_digest(target)
     return target
 
