@@ -14,8 +14,10 @@ class Clock:
         return self.now
 
 
-def asked(at_s: float, *messages: dict[str, object], own: set[Happened] | None = None) -> Asked:
-    one = Asked("chat", "somebody", StreamCheck(None, 9), at_s, own or set())
+def asked(
+    at_s: float, *messages: dict[str, object], own: set[Happened] | None = None, key: str = ""
+) -> Asked:
+    one = Asked("chat", "somebody", StreamCheck(None, 9), at_s, own or set(), key)
     for message in messages:
         one.check.feed(message)
     return one
@@ -32,7 +34,7 @@ DONE: dict[str, object] = {"op": "done", "finish_reason": "stop", "usage": {"com
 def test_a_broken_stream_is_a_finding_with_what_happened_meanwhile() -> None:
     clock = Clock()
     ledger = Ledger(clock)
-    ledger.resumes = True
+    ledger.capabilities = ("recovering",)
     with ledger.episode(Happened.ENGINE_KILLED):
         clock.now = 3.0
     ledger.ended(asked(2.0, ENGINE_LOST))
@@ -95,3 +97,18 @@ def test_the_longest_silence_is_that_of_a_stream_that_was_read() -> None:
         one.check.feed(DONE)
         ledger.ended(one)
     assert ledger.longest_silence_s == 1.5
+
+
+def test_a_request_that_was_refused_as_poison_is_refused_again() -> None:
+    poison: dict[str, object] = {"op": "error", "code": "poison_request", "message": "twice"}
+    clock = Clock()
+    ledger = Ledger(clock)
+    for _ in range(2):
+        with ledger.episode(Happened.ENGINE_KILLED):
+            clock.now += 1.0
+    ledger.ended(asked(0.0, poison, key="a"))
+    clock.now = 100.0
+    ledger.ended(asked(99.0, poison, key="a"))
+    assert ledger.findings == []
+    ledger.ended(asked(99.0, poison, key="b"))
+    assert [one.kind for one in ledger.findings] == ["broken"]

@@ -78,7 +78,7 @@ def quality_bars(ledger: Ledger) -> list[Bar]:
     pings = len(ledger.pings_s) + ledger.pings_lost or 1
     asked = ledger.good + ledger.bad or 1
     # Streams that end with their engine are many, and no fault of this run.
-    judged = ledger.resumes and asked >= LEAST_REQUESTS
+    judged = "recovering" in ledger.capabilities and asked >= LEAST_REQUESTS
     return [
         Bar(
             "cancelled requests",

@@ -60,7 +60,11 @@ class Kept:
 
 
 class Shown(Exception):
-    """The answer to `sessions` was an error; the text is its code."""
+    """The answer to `sessions` was an error."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
 
 
 async def session_client(load: Load, kept: Kept, number: int) -> None:
@@ -165,7 +169,8 @@ def turn_of(name: str, turn: Turn) -> dict[str, Any]:
 
 
 def _asked(load: Load, answer: Answer, name: str) -> Asked:
-    asked = Asked("chat", name, StreamCheck(answer, MAX_TOKENS), load.ledger.clock())
+    check = StreamCheck(answer, MAX_TOKENS)
+    asked = Asked("chat", name, check, load.ledger.clock(), key=str(answer.ids))
     asked.own.add(Happened.IN_SESSION)
     return asked
 
@@ -179,7 +184,7 @@ async def _delete(load: Load, kept: Kept, name: str) -> None:
         try:
             await _sessions(connection, {"do": "delete", "name": name})
         except Shown as error:
-            if str(error) != "no_space" or Happened.DISK_FULL not in load.ledger.happened(
+            if error.code != "no_space" or Happened.DISK_FULL not in load.ledger.happened(
                 begin, load.ledger.clock()
             ):
                 load.ledger.find("unexpected", f"{name}: not deleted: {error}")
@@ -230,7 +235,7 @@ async def _sessions(connection: RawConnection, ask: dict[str, Any]) -> dict[str,
     while (message := await connection.read()) is not None:
         if message.get("id") == 7:
             if message["op"] == "error":
-                raise Shown(message["code"])
+                raise Shown(message["code"], message["message"])
             return message
     raise EOFError
 

@@ -22,7 +22,7 @@ OWN_DOING = frozenset({Happened.CANCELLED, Happened.ABANDONED, Happened.SLOW})
 class Asked:
     """One request. own: what its client does to it. cancel_at: after so many tokens.
 
-    last_words: why its connection ended, as the library says.
+    key: what is asked, in one word. last_words: why its connection ended, as the library says.
     """
 
     op: str
@@ -30,6 +30,7 @@ class Asked:
     check: StreamCheck
     at_s: float
     own: set[Happened] = field(default_factory=set)
+    key: str = ""
     cancel_at: int | None = None
     last_words: str = ""
     heard_s: float = 0.0
@@ -64,9 +65,8 @@ class Ledger:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.clock = clock
-        # What the daemon can do, as it says itself.
-        self.resumes = False
-        self.keeps_sessions = False
+        self.capabilities: tuple[str, ...] = ()
+        """What the daemon can do, as it says itself."""
         self.tokens = 0
         self.endings: Counter[tuple[str, str]] = Counter()
         self.reasons: Counter[tuple[str, str]] = Counter()
@@ -79,6 +79,7 @@ class Ledger:
         """When anybody was last told anything of a request."""
         self.pings_s: list[float] = []
         self.pings_lost = 0
+        self._refused: set[str] = set()
         self.good = 0
         self.bad = 0
 
@@ -113,7 +114,9 @@ class Ledger:
         for fault in asked.check.faults:
             self.find("wrong", f"{asked.client}, {asked.op}: {fault}")
         seen = self.happened(asked.at_s, now) | asked.own
-        why = why_allowed(asked.op, how, seen, resumes=self.resumes)
+        if asked.key in self._refused:
+            seen.add(Happened.REFUSED_BEFORE)
+        why = why_allowed(asked.op, how, seen, self.capabilities)
         if why is None:
             told = asked.last_words
             if asked.check.end is not None:
@@ -125,11 +128,13 @@ class Ledger:
             )
         else:
             self.reasons[how, why] += 1
+            if how == "error:poison_request":
+                self._refused.add(asked.key)
         if not seen & OWN_DOING:
             self.longest_silence_s = max(self.longest_silence_s, asked.silence_s)
             if how.startswith("done"):
                 self.good += 1
-            elif how != "error:busy":
+            elif how not in ("error:busy", "error:poison_request"):
                 self.bad += 1
 
     def lost(self, asked: Asked) -> None:

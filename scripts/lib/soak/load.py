@@ -80,7 +80,7 @@ class Load:
         else:
             ask, answer = question, None
         check = StreamCheck(answer, ask.get("max_tokens", 1 << 31))
-        return ask, Asked(ask["op"], client, check, self.ledger.clock())
+        return ask, Asked(ask["op"], client, check, self.ledger.clock(), key=str(ask))
 
     async def read(self, connection: RawConnection) -> dict[str, Any] | None:
         """The next message; None at the end. Raises: TimeoutError if the daemon hangs."""
@@ -111,7 +111,9 @@ async def connected(load: Load, who: str) -> RawConnection | None:
     begin = load.ledger.clock()
     try:
         async with asyncio.timeout(load.patience_s):
-            return await RawConnection.open(load.path)
+            # Some clients can be told that a stream is recovering, and some cannot.
+            can = load.chance.choice(((), ("recovering",)))
+            return await RawConnection.open(load.path, can)
     except TimeoutError:
         load.ledger.find("hang", f"{who}: not greeted for {load.patience_s:.0f} s")
     except (NotGreeted, OSError) as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
@@ -32,15 +32,14 @@ class RawConnection:
         self.capabilities: tuple[str, ...] = ()
 
     @classmethod
-    async def open(cls, path: Path, *, hello: bool = True) -> Self:
-        """Raises: NotGreeted; TimeoutError is for the caller to arrange."""
+    async def open(cls, path: Path, can: Sequence[str] = ()) -> Self:
+        """can: capabilities of this client. Raises: NotGreeted, OSError."""
         connected = socket.socket(socket.AF_UNIX)
         connected.setblocking(False)
         try:
             await _connect(connected, path)
             self = cls(connected)
-            if hello:
-                await self._greet()
+            await self._greet(can)
         except BaseException:
             connected.close()
             raise
@@ -84,8 +83,9 @@ class RawConnection:
     def __exit__(self, *exit: object) -> None:
         self.close()
 
-    async def _greet(self) -> None:
-        await self.send({"op": "hello", "protocol": "qwend/1", "client": "soak"})
+    async def _greet(self, can: Sequence[str]) -> None:
+        hello = {"op": "hello", "protocol": "qwend/1", "client": "soak"}
+        await self.send({**hello, "capabilities": list(can)})
         first = await self.read()
         if first is None or first["op"] != "welcome":
             raise NotGreeted(f"{first} instead of welcome")

@@ -5,7 +5,7 @@ Owns the table. A row names the ending, whom it may hit, and what must have happ
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -21,6 +21,7 @@ class Happened(StrEnum):
     DISK_FULL = "disk full"
     CANCELLED = "cancelled by its client"
     ABANDONED = "left by its client"
+    REFUSED_BEFORE = "the same was refused before"
     SLOW = "not read by its client"
     LIBRARY = "asked through the library"
     IN_SESSION = "a turn of a session"
@@ -28,13 +29,17 @@ class Happened(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """how: the endings; needs: all of these must have happened; not_with: none of these may."""
+    """how: the endings; needs: all of these must have happened; not_with: none of these may.
+
+    until: the capability of the daemon with which this is no excuse any more.
+    """
 
     how: tuple[str, ...]
     why: str
     needs: frozenset[Happened] = frozenset()
     not_with: frozenset[Happened] = frozenset()
     ops: tuple[str, ...] = ()
+    until: str = ""
 
     def covers(self, op: str, how: str, happened: Iterable[Happened]) -> bool:
         seen = frozenset(happened)
@@ -47,15 +52,15 @@ class Row:
 
 
 def _row(
-    how: str, why: str, *needs: Happened, ops: str = "", not_with: Happened | None = None
+    how: str,
+    why: str,
+    *needs: Happened,
+    ops: str = "",
+    not_with: Happened | None = None,
+    until: str = "",
 ) -> Row:
-    return Row(
-        tuple(how.split()),
-        why,
-        frozenset(needs),
-        frozenset((not_with,) if not_with else ()),
-        tuple(ops.split()),
-    )
+    never = frozenset((not_with,) if not_with else ())
+    return Row(tuple(how.split()), why, frozenset(needs), never, tuple(ops.split()), until)
 
 
 LOST = "lost"
@@ -86,22 +91,33 @@ TABLE = (
         Happened.DISK_FULL,
         Happened.IN_SESSION,
     ),
-)
-# Until streams outlive their engine and their front (the capability `resume`).
-BEFORE_RESUME = (
-    _row("error:engine_lost", "streams end with their engine", Happened.ENGINE_KILLED),
-    _row("error:engine_lost", "streams end with their engine", Happened.ENGINE_STOPPED),
-    _row("error:engine_lost lost", "streams end with their front", Happened.FRONT_KILLED),
+    _row(
+        "error:poison_request",
+        "the same request was refused before, and is for ten minutes",
+        Happened.REFUSED_BEFORE,
+    ),
+    _row(
+        "error:engine_lost",
+        "streams end with their engine",
+        Happened.ENGINE_KILLED,
+        until="recovering",
+    ),
+    _row(
+        "error:engine_lost", "streams end with their front", Happened.FRONT_KILLED, until="resume"
+    ),
+    _row(LOST, "the library does not connect again", Happened.FRONT_KILLED, until="resume"),
 )
 
 
-def why_allowed(op: str, how: str, happened: Iterable[Happened], *, resumes: bool) -> str | None:
+def why_allowed(
+    op: str, how: str, happened: Iterable[Happened], capabilities: Collection[str]
+) -> str | None:
     """The row that covers this ending; None: it should not have happened.
 
-    resumes: the daemon has the capability `resume`.
+    capabilities: of the daemon, as its `welcome` names them.
     """
     seen = frozenset(happened)
-    for row in TABLE if resumes else TABLE + BEFORE_RESUME:
-        if row.covers(op, how, seen):
+    for row in TABLE:
+        if row.until not in capabilities and row.covers(op, how, seen):
             return row.why
     return None
