@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import random
 import re
+import resource
 import signal
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from qwend.errors import QwendError
@@ -129,6 +131,8 @@ def test_no_text_of_a_client_is_in_the_log_of_the_real_engine() -> None:
             raw.send_bytes(HELLO + b"".join(REFUSED) + FATAL[0])
             raw.read_to_the_end()
         engine = daemon.engine_pid()
+        for pid in (daemon.process.pid, engine):
+            assert psutil.Process(pid).rlimit(resource.RLIMIT_CORE) == (0, 0)
         with daemon.client() as client, suppress(QwendError):
             stream = client.complete(CANARY * 20, max_tokens=500)
             next(iter(stream))
