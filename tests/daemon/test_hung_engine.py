@@ -53,6 +53,7 @@ def test_a_long_prefill_is_no_hanging() -> None:
         assert daemon.status()["engine"]["restarts"] == 0
 
 
+@pytest.mark.row("D9")
 def test_a_daemon_that_was_stopped_with_its_engine_goes_on_with_it() -> None:
     """As at a suspend, or Ctrl-Z: longer than an engine may be silent, and no kill."""
     script = {"answer": "x", "endless": True, "step_s": 0.005}

@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.llama, pytest.mark.row("C1")]
 KILLS = int(os.environ.get("QWEND_TEST_KILLS", "6"))
 QUESTIONS = ("What is qwend?", "How do I start it?", "Who are you?")
 # As little memory for idle prefixes as can be set: after some prompts they go to the disk.
-SETTINGS = {"QWEND_ENGINE_BACKEND": "llama", "QWEND_CACHE_PREFIX_MB": "1"}
+SETTINGS: dict[str, Any] = {"QWEND_ENGINE_BACKEND": "llama", "QWEND_CACHE_PREFIX_MB": "1"}
 # A start takes about this long: a kill within it hits the warm copy, the load or the calibration.
 START_S = 1.0
 KINDS = ("engine", "stop", "front", "stop", "both", "start")

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -20,7 +21,11 @@ from tests.systemd.cgroups import Groups, new_name
 
 pytestmark = pytest.mark.row("D6")
 # Two threads that compute; numpy's own would be one for each CPU of the machine.
-SETTINGS = {"QWEND_ENGINE_THREADS": "2", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+SETTINGS: dict[str, Any] = {
+    "QWEND_ENGINE_THREADS": "2",
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+}
 # Front, engine and all their threads are fewer than this.
 ENOUGH = 12
 

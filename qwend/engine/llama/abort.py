@@ -14,9 +14,12 @@ from qwend.engine.llama.bindings import llama_cpp
 _Callback = ctypes.CFUNCTYPE(None, ctypes.c_char_p)
 
 
-@_Callback
 def _say(message: bytes) -> None:
     complain(f"qwend engine: llama.cpp ends the process: {message.decode('utf-8', 'replace')}")
+
+
+# llama.cpp keeps its address alone: it lives as long as the process.
+_SAY = _Callback(_say)
 
 
 def say_why_it_aborts() -> None:
@@ -25,4 +28,4 @@ def say_why_it_aborts() -> None:
     set_callback = getattr(llama_cpp._lib, "ggml_set_abort_callback", None)
     if set_callback is not None:
         set_callback.argtypes, set_callback.restype = [_Callback], ctypes.c_void_p
-        set_callback(_say)
+        set_callback(_SAY)

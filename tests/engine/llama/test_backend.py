@@ -129,6 +129,7 @@ def test_the_owner_of_shared_cells_may_leave(backend: LlamaBackend) -> None:
     np.testing.assert_array_equal(again, expected)
 
 
+@pytest.mark.row("F10")
 def test_logits_beside_three_others_are_the_logits_alone(backend: LlamaBackend) -> None:
     texts = [b"one", b"another text", b"a third", b"and the fourth one"]
     alone = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from random import Random
 
 import pytest
@@ -17,6 +18,8 @@ from tests.support.engine import answer, ask, by_request, check_contiguous, engi
 from tests.support.tiny_model import CONTROL_TOKENS, END, IM_END, IM_START, filled
 
 pytestmark = pytest.mark.llama
+# QWEND_TEST_SCHEDULES: how many, each of 400 random operations.
+SCHEDULES = int(os.environ.get("QWEND_TEST_SCHEDULES", "1"))
 LONG = "a text that is long enough to be worth keeping"
 
 
@@ -49,6 +52,7 @@ def test_ignore_eos_reaches_the_exact_length(backend: LlamaBackend) -> None:
     check_contiguous(said)
 
 
+@pytest.mark.row("F6")
 def test_a_full_context_ends_at_the_exact_token(backend: LlamaBackend) -> None:
     engine = engine_over(backend)
     cells = backend.facts.cells
@@ -128,11 +132,13 @@ def test_a_prefill_is_what_the_chat_after_it_begins_with(backend: LlamaBackend) 
     assert chat.ids == alone.ids
 
 
+@pytest.mark.row("F7")
+@pytest.mark.parametrize("seed", range(11, 11 + SCHEDULES))
 def test_any_schedule_leaves_the_cells_as_believed_and_ends_everyone_once(
-    backend: LlamaBackend,
+    backend: LlamaBackend, seed: int
 ) -> None:
-    # F7: 400 random operations, llama.cpp's account compared with ours after each.
-    random = Random(11)
+    # Random operations, llama.cpp's account compared with ours after each.
+    random = Random(seed)
     engine = engine_over(
         backend, cost=StepCost({1: 0.010, 32: 0.050}), itl_budget_s=0.030, prefix_bytes=100_000
     )
@@ -178,6 +184,7 @@ def random_request(random: Random) -> EngineRequest:
 QUESTIONS = ("What is qwend?", "How do I start it?", "Who are you?", "Tell me a story.")
 
 
+@pytest.mark.row("F10")
 def test_greedy_alone_is_greedy_beside_three_others(guide: LlamaBackend) -> None:
     requests = [ask(user(text), uid=uid, max_tokens=32) for uid, text in enumerate(QUESTIONS)]
     alone = [answer(engine_over(guide), request).ids for request in requests]
