@@ -112,4 +112,4 @@ class Directory(RuleBasedStateMachine):
 
 
 TestDirectory = Directory.TestCase
-TestDirectory.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+TestDirectory.settings = settings(max_examples=25, stateful_step_count=20, deadline=None)

@@ -10,8 +10,11 @@ import io
 import os
 import random
 import struct
+import subprocess
+import sys
 import time
 import tracemalloc
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -37,6 +40,8 @@ from tests.support.tiny_model import opened
 pytestmark = pytest.mark.row("E3")
 CHANGES = int(os.environ.get("QWEND_TEST_GGUF_CHANGES", "2000"))
 """Random changes to the built-in model's header; a night's run sets 100,000."""
+LOADS = int(os.environ.get("QWEND_TEST_LOADS", "20"))
+"""Of those that pass, how many the engine is given; a night's run sets 1,000."""
 STEP_BYTES = 4096
 LIMIT_BYTES = 64 << 20
 
@@ -242,6 +247,36 @@ def test_what_only_the_engine_can_see_of_a_tensors_size_is_a_model_error(
         path.write_bytes(data)
         with pytest.raises(ModelError), opened(path):
             pass
+
+
+@pytest.mark.llama
+@pytest.mark.timeout(0 if LOADS > 20 else 120)
+def test_what_passes_ends_no_engine(guide: bytes, header_bytes: int, tmp_path: Path) -> None:
+    """Changed headers that pass are loaded by llama.cpp, each in a process of its own: it computes
+    or refuses. Unchecked, one change in twenty ended the process."""
+    seed = int(os.environ.get("QWEND_TEST_SEED") or random.SystemRandom().randrange(2**32))
+    print(f"QWEND_TEST_SEED={seed}")
+    chance, vocabulary = random.Random(seed), guide.index(b"tokenizer.ggml.tokens")
+    paths: list[Path] = []
+    while len(paths) < LOADS:
+        changed = bytearray(guide)
+        for _ in range(chance.choice((1, 1, 1, 2, 4))):
+            place = chance.randrange(vocabulary if chance.random() < 0.7 else header_bytes)
+            changed[place] = chance.randrange(256)
+        if isinstance(outcome(bytes(changed)), GgufFacts):
+            paths.append(tmp_path / f"{len(paths)}.gguf")
+            paths[-1].write_bytes(changed)
+    trial = subprocess.run(
+        [sys.executable, "-m", "tests.support.load_trial", *map(str, paths)],
+        capture_output=True,
+        env={**os.environ, "GGML_NO_BACKTRACE": "1"},
+        cwd=Path(__file__).parents[2],
+        check=True,
+    )
+    outcomes = Counter(trial.stdout.decode().splitlines())
+    print(outcomes)
+    assert outcomes.total() == LOADS
+    assert outcomes.keys() <= {"loaded", "refused"}
 
 
 @pytest.mark.parametrize("declared", [100 << 30, 2**63 - 1])
