@@ -85,6 +85,23 @@ def test_the_file_and_its_directory_are_ours_alone(tmp_path: Path) -> None:
     assert [each.name for each in (tmp_path / "sessions").iterdir()] == [NAME]
 
 
+def test_a_commit_waits_for_the_disk(tmp_path: Path) -> None:
+    file = open_file(tmp_path)
+    connection = file.store()._connection
+    found = {
+        name: connection.execute(f"PRAGMA {name}").fetchone()[0]
+        for name in ("journal_mode", "synchronous", "foreign_keys", "temp_store", "auto_vacuum")
+    }
+    file.close()
+    assert found == {
+        "journal_mode": "wal",
+        "synchronous": 2,  # FULL
+        "foreign_keys": 1,
+        "temp_store": 2,  # in memory
+        "auto_vacuum": 1,  # FULL
+    }
+
+
 def test_what_was_kept_is_there_when_it_is_opened_again(folder: Path) -> None:
     degraded: list[str] = []
     file = open_file(folder, degraded)
@@ -386,6 +403,29 @@ def test_one_damaged_message_costs_its_session_and_no_other(folder: Path) -> Non
     assert found is not None
     assert len(found) == 3
     assert "3 of 4 could be saved" in degraded[0]
+
+
+def test_text_that_is_no_text_any_more_is_not_told(folder: Path) -> None:
+    path = folder / "sessions" / NAME
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"question 1 of b", b"question \xff of b"))
+    found, degraded = after_damage(folder)
+    assert found is not None
+    assert {name for _, name in found} == {"a"}
+    assert "2 of 4 could be saved" in degraded[0]
+    assert "question" not in degraded[0]
+
+
+def test_a_page_that_nobody_reads_is_looked_at_too(folder: Path) -> None:
+    """The second page tells which page belongs to which (sqlite.org/fileformat2.html, 1.8)."""
+    path = folder / "sessions" / NAME
+    data = bytearray(path.read_bytes())
+    data[4096] ^= 7
+    path.write_bytes(data)
+    found, degraded = after_damage(folder)
+    assert found is not None
+    assert len(found) == 4
+    assert "4 of 4 could be saved" in degraded[0]
 
 
 def test_damage_twice_in_a_second_keeps_both_files(folder: Path) -> None:
