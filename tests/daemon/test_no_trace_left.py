@@ -7,6 +7,7 @@ that crashes. All that the daemon has made, and the directory of the crash, is s
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import stat
 from pathlib import Path
@@ -26,7 +27,8 @@ def test_no_core_and_no_readable_file_has_what_was_written(
     # Where a core would go by the kernel's own pattern, `core`.
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", os.environ.get("PYTHONPATH") or str(root()))
-    before = os.umask(0)
+    before, cores = os.umask(0), resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (cores[1], cores[1]))  # as many as are allowed here
     try:
         with started_daemon(QWEND_ENGINE_BACKEND="llama") as daemon:
             wait_until(daemon.is_up, "it listens")
@@ -48,6 +50,7 @@ def test_no_core_and_no_readable_file_has_what_was_written(
             assert with_it == []
     finally:
         os.umask(before)
+        resource.setrlimit(resource.RLIMIT_CORE, cores)
     assert list(tmp_path.iterdir()) == [], "a core was left"
 
 
