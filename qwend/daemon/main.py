@@ -20,6 +20,7 @@ from qwend import __version__, failpoint
 from qwend.config import load_config
 from qwend.errors import HostError, QwendError
 from qwend.host.root import HostRoot
+from qwend.journal_stream import goes_to_journal
 from qwend.paths import paths_for
 
 # What a script for the scripted backend is called in the environment: JSON, for tests only.
@@ -43,7 +44,7 @@ def serve(config_file: Path | None, model: str | None, socket_path: str | None) 
         _serve(dict(os.environ), config_file, _overrides(model, socket_path))
     except QwendError as error:
         _tell_systemd(error)
-        click.echo(f"qwend: {error}", err=True)
+        _say_error(f"qwend: {error}")
         sys.exit(1)
 
 
@@ -65,7 +66,7 @@ def host_apply(config_file: Path | None, governor: str, energy_preference: str) 
         failpoint.set_points(environ)
         wish = host_command.wish_of(environ, config_file, governor, energy_preference)
     except QwendError as error:
-        click.echo(f"qwend host: {error}", err=True)
+        _say_error(f"qwend host: {error}")
         sys.exit(host_command.WRONG_CONFIG)
     record = host_command.record_path(environ)
     sys.exit(host_command.apply_settings(HostRoot(), wish, record, click.echo, _warn))
@@ -81,7 +82,12 @@ def host_restore() -> None:
 
 
 def _warn(text: str) -> None:
-    click.echo(f"qwend host: {text}", err=True)
+    _say_error(f"qwend host: {text}")
+
+
+def _say_error(text: str) -> None:
+    """To the journal as an error, so that `journalctl -p err` has why there is no daemon."""
+    click.echo(f"<3>{text}" if goes_to_journal(os.environ) else text, err=True)
 
 
 def _open_standard_streams() -> None:

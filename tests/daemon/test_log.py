@@ -6,12 +6,16 @@ import asyncio
 import io
 import logging
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from qwend.daemon.log import LimitedHandler, set_up_logging
 from qwend.daemon.log_limit import LINES_OF_A_UID, WINDOW_S, LogLimit
+from tests.support.daemon import daemon_env
 
 log = logging.getLogger("qwend.test")
 
@@ -158,3 +162,18 @@ def test_where_an_event_loop_runs_it_is_the_timer(capsys: pytest.CaptureFixture[
     timers = asyncio.run(test())
     assert len(timers) == 1
     assert capsys.readouterr().err.count("\n") == LINES_OF_A_UID
+
+
+def test_why_there_is_no_daemon_is_an_error_in_the_journal(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    stream = os.fstat(writer)
+    env = daemon_env(
+        tmp_path,
+        {"QWEND_FAIL": "nowhere:off", "JOURNAL_STREAM": f"{stream.st_dev}:{stream.st_ino}"},
+    )
+    command = [sys.executable, "-m", "qwend.daemon.main", "serve"]
+    done = subprocess.run(command, env=env, stderr=writer, timeout=60)
+    os.close(writer)
+    with open(reader, encoding="utf-8") as said:
+        assert said.read().startswith("<3>qwend: QWEND_FAIL, character 1")
+    assert done.returncode == 1

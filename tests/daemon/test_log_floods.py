@@ -90,7 +90,7 @@ def told(daemon: RunningDaemon) -> Iterator[int]:
 
 
 @pytest.mark.row("D7")
-@pytest.mark.timeout(7200 if FRAMES > 20_000 else 120)
+@pytest.mark.timeout(7200 if FRAMES > 20_000 else 300)
 def test_bad_frames_and_disconnects_fill_no_log_and_are_counted_in_it() -> None:
     with running_daemon(script={"endless": True, "answer": "x"}) as daemon:
         begin = time.monotonic()
