@@ -72,6 +72,15 @@ def processes_of(home: Path) -> list[psutil.Process]:
     return found
 
 
+def open_files(pid: int) -> list[str]:
+    """What its descriptors are (proc_pid_fd(5))."""
+    found = []
+    for fd in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(OSError):
+            found.append(f"{fd.name} {fd.readlink()}")
+    return found
+
+
 def leftover_files(home: Path) -> list[Path]:
     """Temporary files of writes that were cut off: they are removed at a start."""
     return [

@@ -84,7 +84,7 @@ def quality_bars(ledger: Ledger) -> list[Bar]:
             "cancelled requests",
             f">= {LEAST_CANCELS:.0%}",
             f"{ledger.cancels / requests:.1%}",
-            ledger.cancels / requests >= LEAST_CANCELS,
+            ledger.cancels / requests >= LEAST_CANCELS if requests >= LEAST_REQUESTS else None,
         ),
         Bar(
             "pings answered",

@@ -22,8 +22,6 @@ from .service import Service
 from .small_disk import SmallDisk
 from .survival import Happened
 
-# For an engine to be there, and to be there again.
-ENGINE_S = 30.0
 LOOK_S = 0.1
 # A little longer than the daemon's minute: it counts from when it sees a death. And one death less
 # than it takes: a machine that is very busy may have an engine killed that only was slow.
@@ -31,13 +29,17 @@ WINDOW_S = DEATHS_WINDOW_S + 3.0
 
 
 class Injector:
-    """done: how often each kind was carried out. say: tells of each as it comes."""
+    """done: how often each kind was carried out. say: tells of each as it comes.
+
+    back_s: for an engine or a front to be there again, at most.
+    """
 
     def __init__(
         self,
         service: Service,
         ledger: Ledger,
         disk: SmallDisk,
+        back_s: float,
         say: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.done: Counter[Kind] = Counter()
@@ -46,6 +48,7 @@ class Injector:
         self._service = service
         self._ledger = ledger
         self._disk = disk
+        self._back_s = back_s
         self._say = say
 
     async def run(self, faults: Sequence[Fault]) -> None:
@@ -124,7 +127,7 @@ class Injector:
     async def _ready_engine(self) -> int:
         """Its pid, once the daemon says that it answers; 0 if that takes too long."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(ENGINE_S):
+            async with asyncio.timeout(self._back_s):
                 while True:
                     with suppress(NotGreeted, OSError):
                         engine = (await status_of(self._service))["engine"]
@@ -135,7 +138,7 @@ class Injector:
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         with suppress(TimeoutError):
-            async with asyncio.timeout(ENGINE_S):
+            async with asyncio.timeout(self._back_s):
                 while not condition():
                     await asyncio.sleep(LOOK_S)
 

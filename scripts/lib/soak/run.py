@@ -20,11 +20,18 @@ import psutil
 
 from tests.daemon.fake_systemd import FakeSystemd, fake_systemd
 
-from .aftermath import idle_status, leftover_files, processes_of, was_given_back
+from .aftermath import (
+    LOOK_S,
+    idle_status,
+    leftover_files,
+    open_files,
+    processes_of,
+    was_given_back,
+)
 from .conversations import Kept, read_back, read_from_disk, session_client, turn_of
 from .injector import Injector
 from .ledger import Episode, Ledger
-from .load import Load, clients
+from .load import BUSY, Load, clients
 from .oracle import Answer, Oracle, ask_oracle
 from .questions import TEXTS
 from .raw_connection import NotGreeted, RawConnection
@@ -36,8 +43,6 @@ from .survival import Happened
 from .watch import Look, Taken, watch
 
 STORE_SIZE = 64
-# After the end of the load everything that was asked gets this long.
-FINISH_S = 40.0
 # Small enough to be full, and to be emptied, many times in a run.
 PREFIX_MB, DISK_MB = 1, 4
 SLOW_READER_S = 3.0
@@ -46,6 +51,7 @@ FULL_WITHOUT_MOUNT = ";conversation.commit:40*off->5%error(ENOSPC)"
 # A run that is a test asks for less beforehand.
 FEW = 8
 TALKS = 2
+END_S = 10.0
 
 
 Pair = tuple[Taken, Taken]
@@ -62,6 +68,11 @@ class Options:
     seed: int
     patience_s: float
     say: Callable[[str], None]
+
+    @property
+    def finish_s(self) -> float:
+        """For all that was asked to end, after the end of the load."""
+        return BUSY * self.patience_s
 
 
 @dataclass(slots=True)
@@ -110,7 +121,7 @@ async def _soak(
     await service.start()
     kept = Kept()
     before = await _undisturbed(service, oracle, ledger, kept)
-    injector = Injector(service, ledger, disk, options.say)
+    injector = Injector(service, ledger, disk, options.finish_s, options.say)
     faults = schedule(options.minutes * 60, options.seed, disk=mounted)
     outcome = Outcome(
         options, oracle, faults, ledger, injector, service, mounted, kept, before=before
@@ -217,10 +228,10 @@ async def _under_load(outcome: Outcome, disk: SmallDisk) -> None:
         outcome.seconds = ledger.clock()
         if outcome.interrupted:
             faults.cancel()
-        await asyncio.wait([faults], timeout=FINISH_S)
-        _, late = await asyncio.wait(talking, timeout=FINISH_S)
+        await asyncio.wait([faults], timeout=options.finish_s)
+        _, late = await asyncio.wait(talking, timeout=options.finish_s)
         for task in late:
-            ledger.find("hang", f"a client did not end within {FINISH_S:.0f} s")
+            ledger.find("hang", f"a client did not end within {options.finish_s:.0f} s")
             task.cancel()
     finally:
         for task in (looks, faults, *talking):
@@ -247,23 +258,20 @@ async def _afterwards(outcome: Outcome, home: Path) -> None:
         if not death.wanted:
             ledger.find("unexpected", f"the front ended at {death.died_at:.2f} s: {death.how}")
     try:
-        status = await idle_status(service, 20.0)
+        status = await idle_status(service, outcome.options.finish_s)
     except (NotGreeted, TimeoutError, OSError) as error:
         ledger.find("left over", f"no status at the end: {type(error).__name__}: {error}")
     else:
         for text in was_given_back(status, service):
             ledger.find("left over", text)
         await _read_back(outcome)
-    for name, now, before in zip(("front", "engine"), taken(service), outcome.before, strict=True):
-        if now.fds > before.fds:
-            ledger.find("left over", f"{name}: {now.fds} descriptors, {before.fds} at the start")
-        if now.threads > before.threads:
-            ledger.find("left over", f"{name}: {now.threads} threads, {before.threads} then")
+    for text in await _not_given_back(outcome):
+        ledger.find("left over", text)
     family = processes_of(home)
     status_code = await service.stop()
     if status_code:
         ledger.find("unexpected", f"the front stopped with {status_code}")
-    _, alive = await asyncio.to_thread(psutil.wait_procs, family, 5.0)
+    _, alive = await asyncio.to_thread(psutil.wait_procs, family, END_S)
     for process in (*alive, *processes_of(home)):
         ledger.find("left over", f"process {process.pid}")
     if "sessions" in ledger.capabilities:
@@ -271,6 +279,24 @@ async def _afterwards(outcome: Outcome, home: Path) -> None:
             ledger.find("lost turn", text)
     for file in leftover_files(home):
         ledger.find("left over", f"file {file}")
+
+
+async def _not_given_back(outcome: Outcome) -> list[str]:
+    """Descriptors and threads beyond those of the start, once the end of ours has been seen."""
+    end = outcome.ledger.clock() + outcome.options.patience_s
+    while True:
+        found = []
+        for name, now, before in zip(
+            ("front", "engine"), taken(outcome.service), outcome.before, strict=True
+        ):
+            if now.fds > before.fds:
+                open_ = ", ".join(open_files(now.pid))
+                found.append(f"{name}: {now.fds} descriptors, {before.fds} at the start: {open_}")
+            if now.threads > before.threads:
+                found.append(f"{name}: {now.threads} threads, {before.threads} at the start")
+        if not found or outcome.ledger.clock() > end:
+            return found
+        await asyncio.sleep(LOOK_S)
 
 
 async def _read_back(outcome: Outcome) -> None:
@@ -285,4 +311,4 @@ def _end_all(systemd: FakeSystemd) -> None:
     for process in family:
         with suppress(psutil.Error):
             process.kill()
-    psutil.wait_procs(family, FINISH_S)
+    psutil.wait_procs(family, END_S)
