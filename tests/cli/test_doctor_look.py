@@ -69,3 +69,15 @@ def test_what_is_too_small_tells_nothing(on_disk: Path) -> None:
 def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
     assert "No such file" in timed_read(tmp_path / "none").trouble
     assert timed_read(tmp_path).trouble
+
+
+def test_a_model_that_was_pulled_is_one_to_read(on_disk: Path) -> None:
+    blobs = on_disk / "qwend" / "models" / "store" / "blobs"
+    blobs.mkdir(parents=True)
+    blob = file_of(blobs / ("a" * 64), ENOUGH_BYTES)
+    env = {"STATE_DIRECTORY": str(on_disk / "qwend"), "XDG_DATA_HOME": str(on_disk)}
+
+    seen = look.look(env, str(on_disk / "none"), read_disk=True)
+
+    assert seen.disk is not None
+    assert seen.disk.path == str(blob)

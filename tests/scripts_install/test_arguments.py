@@ -83,6 +83,17 @@ def test_a_model_that_is_none_is_refused_before_anything_is_done(machine: Machin
     assert machine.files() == before
 
 
+def test_a_model_that_was_pulled_is_named_like_a_file(machine: Machine) -> None:
+    manifests = machine.models / "store" / "manifests"
+    manifests.mkdir(parents=True)
+    (manifests / "qwen2.5-0.5b-instruct.json").write_text("{}")
+
+    assert "qwen2.5-0.5b-instruct" in machine.install("--model", "qwen9").stderr
+    done = machine.install("--model", "qwen2.5-0.5b-instruct", "--dry-run")
+
+    assert "There is no model" not in done.stderr
+
+
 def test_missing_packages_are_one_command(machine: Machine) -> None:
     (machine.home / "modules/ensurepip.py").write_text("raise ImportError\n")
 

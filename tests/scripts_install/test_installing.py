@@ -7,7 +7,7 @@ import os
 import pytest
 
 from tests.cli.terminal import terminal
-from tests.scripts_install.machine import AS_NOBODY, Machine
+from tests.scripts_install.machine import AS_NOBODY, NOBODY, Machine
 
 MODEL = b"GGUF" + bytes(100)
 
@@ -148,6 +148,34 @@ def test_uninstall_leaves_the_models_and_says_where(machine: Machine) -> None:
     assert mine == {machine.models / "small.gguf"}
     assert not machine.prefix.exists()
     assert "stop qwend.service" in machine.calls
+
+
+def test_uninstall_counts_what_was_pulled_among_the_models(machine: Machine) -> None:
+    machine.install()
+    store = machine.models / "store"
+    for name in ("blobs", "manifests", "parts"):
+        (store / name).mkdir(parents=True)
+    (store / "manifests" / "qwen.json").write_text("{}")
+    (store / "blobs" / ("a" * 64)).write_bytes(MODEL)
+
+    done = machine.install("--uninstall")
+
+    assert done.returncode == 0, done.stderr
+    assert f"kept in {machine.models}" in done.stdout
+    assert (store / "blobs" / ("a" * 64)).read_bytes() == MODEL
+
+
+def test_uninstall_removes_a_store_without_models(machine: Machine) -> None:
+    machine.install()
+    blobs = machine.models / "store" / "blobs"
+    blobs.mkdir(parents=True)
+    if os.geteuid() == 0:
+        for path in (blobs, *blobs.parents[:3]):
+            os.chown(path, NOBODY, NOBODY)
+
+    assert machine.install("--uninstall").returncode == 0
+
+    assert not machine.models.parent.exists()
 
 
 @pytest.mark.parametrize(("answer", "stays"), [("y", False), ("", True), ("no", True)])

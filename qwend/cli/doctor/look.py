@@ -123,7 +123,7 @@ def _is_guide(path: str) -> bool:
 
 def _files(directory: Path) -> list[Path]:
     with suppress(OSError):
-        return list(directory.glob(f"*{SUFFIX}"))
+        return [*directory.glob(f"*{SUFFIX}"), *directory.glob("store/blobs/*")]
     return []
 
 

@@ -20,6 +20,7 @@ from problem import Problem
 from target import Target
 
 GUIDE = "guide"
+STORE = "store"  # qwend/models/blob_store.py
 _SUFFIX = ".gguf"
 # As in qwend/models/store.py.
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -36,8 +37,8 @@ class Wanted:
 def find_model(given: str, target: Target) -> Wanted:
     """What --model means. Raises: Problem if there is no such model."""
     if "/" not in given and not given.endswith(_SUFFIX):
-        if given != GUIDE and not (target.models / f"{given}{_SUFFIX}").exists():
-            there = sorted(file.stem for file in target.models.glob(f"*{_SUFFIX}"))
+        there = installed_names(target)
+        if given != GUIDE and given not in there:
             raise Problem(
                 f"There is no model {given!r} in {target.models}; there are: "
                 f"{', '.join([GUIDE, *there])}.\nA file elsewhere: --model /path/to/file.gguf"
@@ -54,6 +55,19 @@ def find_model(given: str, target: Target) -> Wanted:
     if file.suffix != _SUFFIX or not _NAME.fullmatch(file.stem) or file.stem == GUIDE:
         raise Problem(f"{file.name}: rename it to 1 to 64 of A-Z a-z 0-9 . _ - and {_SUFFIX}")
     return Wanted(file.stem, file)
+
+
+def installed_names(target: Target) -> list[str]:
+    """Of files that were put there, and of models that were pulled (qwend/models)."""
+    manifests = target.models / STORE / "manifests"
+    files = [*target.models.glob(f"*{_SUFFIX}"), *manifests.glob("[!.]*.json")]
+    return sorted({file.stem for file in files})
+
+
+def installed_files(target: Target) -> list[Path]:
+    """The weights themselves; two names may be one file."""
+    blobs = target.models / STORE / "blobs"
+    return [*target.models.glob(f"*{_SUFFIX}"), *blobs.glob("[!.]*")]
 
 
 def configured(text: str, name: str, path: Path) -> str:

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from actions import Actions
+from model import STORE, installed_files, installed_names
 from release import COMMANDS
 from target import Target
 from units import Systemd, Unit, drop_ins
@@ -30,7 +31,7 @@ def uninstall(
     purge: bool,
 ) -> None:
     """Stop the daemon and remove what belongs to it. Raises: Problem."""
-    models = sorted(target.models.glob("*.gguf")) if _may_read(target.models) else []
+    models = installed_files(target) if _may_read(target.models) else []
     purge = purge or _is_told_to_remove(target, models, actions)
 
     there = [unit for unit in units if unit.place.exists()]
@@ -66,7 +67,7 @@ def _is_told_to_remove(target: Target, models: list[Path], actions: Actions) -> 
     if not models or actions.dry or not sys.stdin.isatty():
         return False
     megabytes = sum(file.stat().st_size for file in models) / 10**6
-    names = ", ".join(file.stem for file in models)
+    names = ", ".join(installed_names(target))
     answer = input(
         f"Remove the models in {target.models} too ({names}; {megabytes:,.0f} MB)? [y/N] "
     )
@@ -77,7 +78,9 @@ def _remove_state(target: Target, actions: Actions, *, keep_models: bool) -> Non
     for path in sorted(target.state.iterdir()) if target.state.is_dir() else ():
         if path != target.models:
             actions.remove(path)
-    if not keep_models or not any(target.models.glob("*")):
+    # A store whose last model was removed still has its directories.
+    others = [path for path in target.models.glob("*") if path.name != STORE]
+    if not keep_models or not (others or installed_files(target)):
         actions.remove(target.models)
     for directory in (target.state, target.models.parent):
         actions.remove_if_empty(directory)
