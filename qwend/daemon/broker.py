@@ -291,8 +291,6 @@ class Broker:
         # A slow disk holds up nobody but who waits for this `done`.
         entry.settling, entry.forwarded = True, False
         self._leave(entry)
-        if entry.deadline is not None:
-            entry.deadline.cancel()
         turn.keep(done.finish_reason, kept)
 
     def _account(self, entry: Entry, event: Event) -> float | None:

@@ -263,6 +263,8 @@ def test_a_turn_that_ends_like_this_is_not_kept_and_the_session_is_free(
     front.keeper.work()
     assert len(owner.ends_of(0)) == (0 if end in (left, left_while_it_is_read) else 1)
     assert front.kept() == []
+    if end in (cancelled_while_it_is_read, expired_while_it_is_read, left_while_it_is_read):
+        assert front.engine.submitted == []
     front.broker.fail_all(None, ErrorCode.INTERNAL, "over")
     front.ask(owner, 1, "two")
     front.say("2")
@@ -314,6 +316,9 @@ def test_a_turn_on_its_way_to_the_disk_ends_as_it_was(front: Front) -> None:
     assert len(front.engine.submitted) == 1
     front.keeper.work()
     assert owner.done_of(0).finish_reason == "stop"
+    for client_id in (1, 2):  # its place was given back once
+        front.broker.submit(owner, complete(client_id))
+    assert len(front.engine.submitted) == 2
 
 
 def test_a_client_that_leaves_then_has_its_turn(front: Front) -> None:
