@@ -90,8 +90,6 @@ class Admission:
             account.running[entry.request.priority] -= 1
             if entry.request.kind is not Kind.TOKENIZE:
                 self._placed[entry.request.priority] -= 1
-        if not account.waiting:
-            account.deficit = min(account.deficit, 0.0)  # a turn that is not taken is not kept
 
     def next_to_run(self) -> Entry | None:
         """Whose turn it is, of those that may run now; it counts as running. Ask until None."""

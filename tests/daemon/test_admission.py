@@ -175,19 +175,6 @@ def test_what_was_had_while_nobody_waited_is_not_held_against_anybody() -> None:
     assert set(served(admission, running, {1: 10, 2: 10}, 2)) == {1, 2}
 
 
-def test_a_turn_that_was_not_taken_is_not_kept_for_later() -> None:
-    """1. uid 1 computes while uid 2 waits, gets a turn and has nothing more to ask. 2. uid 2 comes
-    back later. Expected: each has one turn, uid 2 no more for what it did not use."""
-    admission = limited(queued=9, in_all=99, places=1)
-    (running,) = entries_of(1, 1)
-    assert admission.enter(running) is None
-    (second,) = entries_waiting(admission, 2, 1)
-    assert after(admission, running) is second
-    entries_waiting(admission, 1, 4)
-    entries_waiting(admission, 2, 4)
-    assert sorted(served(admission, second, {1: 50, 2: 50}, 4)) == [1, 1, 2, 2]
-
-
 def test_the_interactive_ones_of_all_users_go_before_the_background_ones_of_any() -> None:
     admission = limited(queued=9, in_all=99, places=1)
     (running,) = entries_of(1, 1)

@@ -61,6 +61,20 @@ def test_a_request_goes_to_the_engine_and_its_answer_to_the_owner(
     assert len(broker.journal) == 0
 
 
+@pytest.mark.row("B4")
+def test_of_an_owner_that_is_gone_nothing_that_waited_is_sent_to_the_engine(
+    broker: Broker, engine: FakeEngine
+) -> None:
+    owner, other = FakeOwner(1), FakeOwner(1)
+    for client_id in (0, 1):
+        broker.submit(owner, complete(client_id))
+    broker.submit(other, complete(2))
+    (first,) = engine.submitted
+    broker.drop(owner)
+    assert engine.cancelled == [first]
+    assert len(engine.submitted) == 2, "and the other's runs in its place"
+
+
 def test_events_of_two_owners_do_not_cross(broker: Broker, engine: FakeEngine) -> None:
     owners = [FakeOwner(1), FakeOwner(2)]
     for owner in owners:
