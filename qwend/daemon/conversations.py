@@ -14,10 +14,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from qwend.config import SessionsConfig
-from qwend.daemon.conversation_store import Begun, ConversationStore
 from qwend.daemon.resolve import Submitted
 from qwend.errors import CapacityError, QwendError, RequestError
 from qwend.wire.codes import ErrorCode
@@ -25,6 +24,9 @@ from qwend.wire.notices import Error
 from qwend.wire.prompt import ChatMessage
 from qwend.wire.requests import Chat, Prefill
 from qwend.wire.sessions import Sessions, SessionsReply
+
+if TYPE_CHECKING:  # with SQLite, which not every Python has
+    from qwend.daemon.conversation_store import Begun, ConversationStore
 
 # What a client is told to wait while a session is answered: about one short answer.
 RETRY_AFTER_S = 2.0

@@ -14,15 +14,13 @@ import time
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack, ExitStack, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qwend import failpoint
 from qwend.config import Config
 from qwend.daemon.access import Access
 from qwend.daemon.broker import Broker
 from qwend.daemon.clients import Clients
-from qwend.daemon.conversation_file import ConversationFile
-from qwend.daemon.conversation_thread import ConversationThread
 from qwend.daemon.conversations import Conversations
 from qwend.daemon.fd_store import FdStore, stored
 from qwend.daemon.host_status import host_status
@@ -47,6 +45,9 @@ from qwend.errors import ConfigError, EngineLost, QwendError
 from qwend.wire.codes import ErrorCode
 from qwend.wire.requests import Drain
 from qwend.wire.requests import Reload as ReloadRequest
+
+if TYPE_CHECKING:
+    from qwend.daemon.conversation_thread import ConversationThread
 
 log = logging.getLogger(__name__)
 
@@ -141,6 +142,14 @@ class Daemon:
 
     def _keeper_of_conversations(self) -> ConversationThread | None:
         if not self._config.sessions.enabled:
+            return None
+        try:
+            from qwend.daemon.conversation_file import ConversationFile
+            from qwend.daemon.conversation_thread import ConversationThread
+        except ModuleNotFoundError as error:
+            self._state.degraded.append(
+                f"no sessions are kept: this Python is without {error.name}"
+            )
             return None
         loop = asyncio.get_running_loop()
 

@@ -122,6 +122,37 @@ def test_a_daemon_that_keeps_none_says_so() -> None:
         assert not (daemon.home / "state" / "sessions").exists()
 
 
+def test_a_python_without_sqlite_is_enough_for_all_the_rest(tmp_path: Path) -> None:
+    (tmp_path / "sqlite3.py").write_text(
+        "raise ModuleNotFoundError(\"No module named '_sqlite3'\", name='_sqlite3')"
+    )
+    with running_daemon(script={}, PYTHONPATH=str(tmp_path)) as daemon, daemon.client() as client:
+        assert "sessions" not in client.welcome.capabilities
+        assert daemon.status()["degraded"] == [
+            "no sessions are kept: this Python is without _sqlite3"
+        ]
+        assert client.chat("x").wait().finish_reason == "stop"
+
+
+@pytest.mark.row("C4")
+@pytest.mark.parametrize(
+    ("fault", "code"), [("ENOSPC", "no_space"), ("EDQUOT", "no_space"), ("EIO", "storage_error")]
+)
+def test_a_commit_that_fails_is_told_by_its_code_and_leaves_no_half_turn(
+    fault: str, code: str
+) -> None:
+    fail = f"conversation.commit:2*off->1*error({fault})"  # the first makes the tables
+    with running_daemon(script={}, QWEND_FAIL=fail) as daemon, daemon.client() as client:
+        client.chat("one", session="a").wait()
+        stream = client.chat("two", session="a")
+        with pytest.raises(RequestFailed) as caught:
+            stream.wait()
+        assert caught.value.code == code
+        assert stream.text == "two"
+        client.chat("three", session="a").wait()
+        assert said(daemon, "a") == ["one", "one", "three", "three"]
+
+
 @as_root
 @pytest.mark.row("G6")
 def test_another_user_can_neither_list_nor_load_nor_delete_it(daemon: RunningDaemon) -> None:
