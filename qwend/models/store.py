@@ -110,14 +110,20 @@ def _split(text: str) -> tuple[str, str]:
 
 
 def _stored(name: str, quantization: str, models_dir: Path) -> ModelFile | None:
-    """A model that was pulled or imported. Raises: ModelError if its manifest cannot be used."""
+    """A model that was pulled or imported. Raises: ModelError if the store has been damaged."""
     from qwend.models.blob_store import BlobStore
 
     store = BlobStore(models_dir)
     for stored_as in (name, f"{name}-{quantization.lower()}") if quantization else (name,):
         manifest = store.manifest(stored_as)
         if manifest is not None and quantization in ("", manifest.quantization):
-            return ModelFile(stored_as, store.blob_path(manifest.sha256).absolute())
+            path = store.blob_path(manifest.sha256).absolute()
+            if not path.exists():
+                raise ModelError(
+                    f"the file of {stored_as} is missing: {path}; pull or import it again "
+                    f"({manifest.origin})"
+                )
+            return ModelFile(stored_as, path)
     return None
 
 

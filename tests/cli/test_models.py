@@ -67,7 +67,7 @@ def test_a_model_whose_file_is_gone_is_listed_as_such(models: Models, store: Blo
     assert manifest is not None
     store.blob_path(manifest.sha256).unlink()
 
-    assert "its file is missing: pull it again" in models("list").stdout
+    assert "is missing" in models("list").stdout
 
 
 def test_show_tells_what_is_known(models: Models, store: BlobStore, file: Path) -> None:

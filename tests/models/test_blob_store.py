@@ -128,6 +128,13 @@ def test_a_file_that_somebody_put_there_goes_before(store: BlobStore) -> None:
     assert installed_models(store.models_dir) == ["guide", "qwen"]
 
 
+def test_a_name_whose_file_is_gone_is_told_with_where_it_was_from(store: BlobStore) -> None:
+    store.blob_path(add(store, "qwen").sha256).unlink()
+
+    with pytest.raises(ModelError, match=r"the file of qwen is missing: .* again \(a test\)"):
+        resolve_model("qwen", store.models_dir)
+
+
 @pytest.mark.row("I4")
 @pytest.mark.parametrize("name", HOSTILE, ids=range(len(HOSTILE)))
 def test_a_hostile_name_or_digest_writes_nothing_anywhere(

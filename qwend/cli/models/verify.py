@@ -57,6 +57,9 @@ def problem(store: BlobStore, manifest: Manifest, screen: PullScreen) -> str:
 
 
 def _manifest(store: BlobStore, name: str) -> Manifest:
+    manifest = store.manifest(name)
+    if manifest is not None:
+        return manifest
     model = resolve_model(name, store.models_dir)
     manifest = store.manifest(model.name)
     if manifest is None:

@@ -55,11 +55,13 @@ class Pull:
     any_architecture: bool = False
     seal_bytes: int = SEAL_BYTES
     _fetched_bytes: int = 0
+    _last: Source | None = None
 
     def run(self, wanted: Wanted) -> Pulled:
         """Raises: FetchError, ModelError, HostError, ConfigError."""
         self._check_name(wanted.name)
         self.store.prepare()
+        self._last = wanted.sources[-1]
         failures: list[str] = []
         code = "fetch_failed"
         for source in wanted.sources:
@@ -69,10 +71,10 @@ class Pull:
                 failures.append(str(failed))
                 code = failed.code if isinstance(failed, Never) else code
             except FetchError as failed:
-                if failed.code != "wrong_bytes" or source is wanted.sources[-1]:
+                if failed.code != "wrong_bytes" or source is self._last:
                     raise
                 failures.append(str(failed))
-            if source is not wanted.sources[-1]:
+            if source is not self._last:
                 self.listener.notice(f"{failures[-1]}; asking another source")
         told = "; ".join(dict.fromkeys(failures))
         raise FetchError(f"{wanted.name} cannot be fetched: {told}", code=code)
@@ -107,11 +109,15 @@ class Pull:
             try:
                 return source.find(file)
             except Again as failed:
-                if attempt >= self.persistence.attempts // 2:
+                if attempt >= self._patience_with(source):
                     raise
                 self.listener.notice(f"{failed}; trying again")
                 self.persistence.sleep(max(failed.wait_s or 0.0, 2.0 ** (attempt - 1)))
                 attempt += 1
+
+    def _patience_with(self, source: Source) -> int:
+        """How often it is asked: where another can be asked, not for long."""
+        return self.persistence.attempts // 2 if source is self._last else 2
 
     def _get(self, source: Source, wanted: Wanted, remotes: Sequence[RemoteFile]) -> Pulled:
         with ExitStack() as held:

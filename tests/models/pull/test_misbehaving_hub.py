@@ -439,6 +439,16 @@ def test_the_second_source_is_asked_where_the_first_is_gone(hub: StubHub, puller
 
 
 @pytest.mark.row("I1")
+def test_a_first_source_that_is_ill_is_not_waited_for_long(hub: StubHub, puller: Puller) -> None:
+    hub.on_head = lambda request: request.reply(503)
+
+    puller.pull(source="auto")
+
+    assert puller.published() == [DATA]
+    assert puller.waits == [1.0]
+
+
+@pytest.mark.row("I1")
 def test_a_part_of_one_source_is_gone_on_with_from_the_other(hub: StubHub, puller: Puller) -> None:
     hub.on_file = lambda request: (
         request.serve(upto=150_000) if request.number == 0 else request.reply(404)
