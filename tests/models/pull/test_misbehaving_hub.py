@@ -441,6 +441,7 @@ def test_the_second_source_is_asked_where_the_first_is_gone(hub: StubHub, puller
 @pytest.mark.row("I1")
 def test_a_first_source_that_is_ill_is_not_waited_for_long(hub: StubHub, puller: Puller) -> None:
     hub.on_head = lambda request: request.reply(503)
+    puller.attempts = 8
 
     puller.pull(source="auto")
 
