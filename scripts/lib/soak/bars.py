@@ -77,8 +77,8 @@ def quality_bars(ledger: Ledger) -> list[Bar]:
     requests = sum(ledger.endings.values()) or 1
     pings = len(ledger.pings_s) + ledger.pings_lost or 1
     asked = ledger.good + ledger.bad or 1
-    # Streams that end with their engine are many, and no fault of this run.
-    judged = "recovering" in ledger.capabilities and asked >= LEAST_REQUESTS
+    # Streams that end with their engine or their front are many, and no fault of this run.
+    judged = {"recovering", "resume"} <= set(ledger.capabilities) and asked >= LEAST_REQUESTS
     return [
         Bar(
             "cancelled requests",
