@@ -19,7 +19,7 @@ from tests.daemon.fake_systemd import FakeSystemd, fake_systemd
 from tests.support.daemon import DEADLINE_S, RawClient
 
 pytestmark = pytest.mark.row("C5")
-STOPS = int(os.environ.get("QWEND_TEST_STOPS", "4"))
+STOPS = int(os.environ.get("QWEND_TEST_STOPS", "2"))
 SLOW: dict[str, Any] = {"answer": "x", "endless": True, "step_s": 0.002}
 # Shorter than the longest of the streams, and longer than the others.
 SETTINGS = {"QWEND_LIMITS_DRAIN_S": "1", "FDSTORE": ""}
