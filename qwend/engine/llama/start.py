@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from qwend.engine.calibration import Calibration, calibrate
 from qwend.engine.calibration_cache import CalibrationCache, Kept, cache_key, cpu_model
 from qwend.engine.llama.backend import LlamaBackend, backend_over
@@ -21,6 +23,7 @@ from qwend.engine.llama.loading import open_context
 from qwend.engine.llama.weights import WeightsMemory, load_weights
 from qwend.engine.settings import EngineStart
 from qwend.engine.startable_threads import startable_threads
+from qwend.errors import ModelError
 
 # Settings that change what a step costs.
 COSTLY = (
@@ -78,12 +81,28 @@ def start_llama(
         threads=settings.threads,
         measured_at=time.time(),
     )
+    if kept is None:
+        # Later it is the copy in memory that may be bad, which a death finds and mends.
+        check_numbers(context, backend.facts.vocab_size)
     # With fewer threads than planned it may have had company, and that is not worth keeping.
     whole = calibration.threads == settings.threads
     if cache and certain and whole and not calibration.kept:
         size = os.stat(settings.model).st_size
         cache.store(key, Kept(calibration, flash, backend.end_tokens, size))
     return Started(backend, calibration, flash, memory)
+
+
+def check_numbers(context: object, vocab_size: int) -> None:
+    """See that the last row computed has logits that are numbers: every matrix takes part in them.
+
+    A file that was damaged before it was first hashed is found here, and by nothing else.
+    Raises: ModelError.
+    """
+    pointer = llama_cpp.llama_get_logits_ith(context, -1)
+    if pointer and not np.isfinite(np.ctypeslib.as_array(pointer, (vocab_size,))).all():
+        raise ModelError(
+            "the model computes numbers that are none: its file is damaged; download it again"
+        )
 
 
 def _with_startable_threads(settings: EngineStart) -> EngineStart:
