@@ -23,6 +23,7 @@ from qwend.daemon.conversations import Conversations
 from qwend.daemon.energy_ledger import EnergyLedger
 from qwend.daemon.journal import CREDIT_WINDOW, Entry, Journal, Owner, Timer
 from qwend.daemon.resolve import Resolver, Submitted, priority_of
+from qwend.daemon.stalled import LOOK_EVERY_S, Stalled
 from qwend.daemon.translate import as_message
 from qwend.engine import hop
 from qwend.engine.events import Event, Failed, Finished, Gauges, Produced, Queued, Started
@@ -70,6 +71,8 @@ class Broker:
         self._ids = count(1)
         self._engine: SendToEngine | None = None
         self._refusal: tuple[ErrorCode, str] | None = None
+        self._stalled = Stalled()
+        self._looking: Timer | None = None
         self.drained = False
         """Accepted requests go on, clients' new ones are told to come back later."""
         self._empty = asyncio.Event()
@@ -180,6 +183,7 @@ class Broker:
         for event in events:
             if isinstance(event, Gauges):
                 self.gauges = event
+                self._look_for_stalled_later()
                 continue
             request_id = getattr(event, "request_id", None)
             entry = None if request_id is None else self.journal.find(request_id)
@@ -225,10 +229,37 @@ class Broker:
             self._forward(entry)
         else:
             entry.owner.send(Progress(entry.client_id, "queued", 0, ahead))
+            self._look_for_stalled_later()
 
     def _start_waiting(self) -> None:
         while (entry := self.admission.next_to_run()) is not None:
             self._forward(entry)
+
+    def _look_for_stalled_later(self) -> None:
+        if self._looking is None and (self.waiting or (self.gauges and self.gauges.waiting)):
+            self._looking = self._call_later(LOOK_EVERY_S, self._look_for_stalled)
+
+    def _look_for_stalled(self) -> None:
+        """Who has given no credit for long loses its request, if others wait for its place."""
+        self._looking = None
+        limit_s = self.admission.limits.slow_reader_s
+        for entry in self._stalled.look(self.journal, self._clock(), limit_s):
+            if self._others_wait(entry.owner.uid):
+                self._fail(
+                    entry,
+                    ErrorCode.SLOW_CONSUMER,
+                    f"no credit for {limit_s:g} s, while others waited for its place",
+                )
+                break
+        self._look_for_stalled_later()
+
+    def _others_wait(self, uid: int) -> bool:
+        """Here, or at the engine, which does not say who."""
+        requests = self.admission.of_each_uid()
+        if any(waiting for one, (_, waiting) in requests.items() if one != uid):
+            return True
+        others = any(running for one, (running, _) in requests.items() if one != uid)
+        return others and self.gauges is not None and self.gauges.waiting > 0
 
     def _forward(self, entry: Entry) -> None:
         if entry.turn is not None and not entry.turn.has_begun:

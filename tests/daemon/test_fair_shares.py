@@ -96,6 +96,30 @@ def test_a_user_with_one_request_waits_for_no_queue_of_another() -> None:
 
 
 @as_root
+@pytest.mark.row("B2")
+@pytest.mark.parametrize("scarce", ["places", "cells"])
+def test_who_gives_no_credit_loses_its_request_to_who_waits_for_the_place(scarce: str) -> None:
+    """1. One user's request takes all there is, has no credit, and gets none. 2. Another's waits.
+    Expected: the first ends with `slow_consumer`, and the second is answered."""
+    settings: dict[str, Any] = (
+        {"engine_max_sequences": 1} if scarce == "places" else {"model_context": 256}
+    )
+    with (
+        daemon_with(limits_slow_reader_s=0.3, **settings) as daemon,
+        as_user(FLOOD).connected(str(daemon.socket)) as found,
+        RawClient(found) as idle,
+        daemon.raw() as other,
+    ):
+        ask(idle, 1, max_tokens=240, credit=1)
+        idle.read_until("token", id=1)
+        ask(other, 1, max_tokens=50)
+        error = idle.read_until("error")[-1]
+        assert (error["id"], error["code"]) == (1, "slow_consumer")
+        assert other.read_until("done")[-1]["usage"]["completion_tokens"] == 50
+        assert idle.ping() == [], "it has lost this request alone"
+
+
+@as_root
 @pytest.mark.row("B6")
 def test_a_user_that_has_had_its_tokens_is_told_when_to_come_back_and_another_is_served() -> None:
     with (
