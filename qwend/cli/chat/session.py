@@ -27,6 +27,16 @@ def resumed(client: Client, name: str, system: str | None) -> Conversation:
     return Conversation(system, name, said)
 
 
+def answer_kept(client: Client, conversation: Conversation) -> str | None:
+    """The answer to the question that was asked last, if the daemon has it already."""
+    if conversation.session is None:
+        return None
+    kept = resumed(client, conversation.session, None)
+    if _turns(kept) <= _turns(conversation) - 1:
+        return None
+    return kept.messages[-1].content
+
+
 def show_last_turn(conversation: Conversation, screen: Screen) -> None:
     """Remind the person of what was said last."""
     if conversation.session is None:
@@ -43,3 +53,7 @@ def show_last_turn(conversation: Conversation, screen: Screen) -> None:
     screen.write(conversation.messages[-1].content)
     screen.end_line()
     screen.write("\n")
+
+
+def _turns(conversation: Conversation) -> int:
+    return sum(each.role == "user" for each in conversation.messages)

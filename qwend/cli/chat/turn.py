@@ -13,6 +13,7 @@ from qwend.cli.answer import Screen, Waiting, ending, figures
 from qwend.cli.chat.conversation import Conversation
 from qwend.cli.chat.interrupt import first_calls
 from qwend.cli.chat.link import Link
+from qwend.cli.chat.session import answer_kept
 from qwend.cli.report import describe
 from qwend.client import ClientError, ConnectionLost, Done, Progress, RequestFailed, Token
 from qwend.client.options import GenerationOptions
@@ -48,39 +49,55 @@ class Turns:
         self._text = ""
         self._conversation.ask(question)
         remark = ""
+        done = None
+        answered = False
         try:
             done = self._answer_or_reconnect()
-            remark = ending(done)
+            answered = True
+            remark = ending(done) if done is not None else ""
         except KeyboardInterrupt:
             # Somewhere in the middle of reading: the connection cannot be used any more.
             self._link.drop()
-            done, remark = None, "cancelled"
+            remark = "cancelled"
         except QwendError as error:
-            done = None
             self._screen.end_line()
             self._notice(f"qwenctl: {describe(error)}")
         # A session does not keep a turn that has failed, and so neither do we.
-        kept = done is not None or self._conversation.session is None
+        kept = answered or self._conversation.session is None
         self._conversation.answer(self._text if kept else "")
         self._screen.end_line()
         if remark:
             self._notice(f"({remark})")
         if done is not None and self._settings.timings:
             self._notice(f"({figures(done)})")
-        return done is not None or bool(remark)
+        return answered or bool(remark)
 
-    def _answer_or_reconnect(self) -> Done:
+    def _answer_or_reconnect(self) -> Done | None:
+        """None: the daemon was gone before it could say how the answer ended, but has kept it."""
         try:
             return self._answer()
         except ClientError as error:
             if not is_loss(error):
                 raise
             self._link.drop()
-            if self._text:
+            if self._conversation.session is None and self._text:
                 # Asking again would say the beginning twice, in other words.
                 raise
-        self._link.reconnect()
+            self._link.reconnect()
+            if self._show_what_was_kept():
+                return None
+            if self._text:
+                raise
         return self._answer()
+
+    def _show_what_was_kept(self) -> bool:
+        """Say the rest of the answer, if the daemon has kept it: asking again would keep two."""
+        answer = answer_kept(self._link.client(), self._conversation)
+        if answer is None or not answer.startswith(self._text):
+            return False
+        self._screen.write(answer[len(self._text) :])
+        self._text = answer
+        return True
 
     def _answer(self) -> Done:
         client = self._link.client()
