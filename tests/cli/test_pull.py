@@ -73,6 +73,7 @@ def test_json_is_one_object_a_line(pull: Pull, env: Mapping[str, str]) -> None:
     events = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.stderr == ""
     assert {event["event"] for event in events} == {"progress", "done"}
+    assert {event.get("stage") for event in events} >= {"asking", "fetching", "checking"}
     assert {"stage", "done_bytes", "total_bytes", "rate", "remaining_s"} <= events[0].keys()
     assert events[-1]["model"]["sha256"] == digest(DATA)
 
