@@ -26,6 +26,11 @@ RETRY_AFTER_S = 2.0
 QUANTUM = 64
 
 
+# The last places, one in 8, are for users who have none yet: an answer may take minutes, and two
+# users with four each must not keep a third from so much as beginning.
+LAST_PLACES = 8
+
+
 class Admission:
     """Each uid has at most `running_per_uid` requests at the engine, all of them at most `places`;
     the others wait here.
@@ -158,9 +163,11 @@ class Admission:
             self._placed[entry.request.priority] += 1
 
     def _may_run(self, account: Account, priority: Priority, kind: Kind) -> bool:
-        own = _counted(account.running, priority) < self.limits.running_per_uid
-        free = kind is Kind.TOKENIZE or _counted(self._placed, priority) < self._places
-        return own and free
+        own = _counted(account.running, priority)
+        shared = self.limits.running_per_uid < self._places  # else one user is meant to have all
+        kept = self._places // LAST_PLACES if own and shared else 0
+        free = kind is Kind.TOKENIZE or _counted(self._placed, priority) < self._places - kept
+        return free and own < self.limits.running_per_uid
 
 
 def _counted(running: Counter[Priority], priority: Priority) -> int:

@@ -193,6 +193,22 @@ def test_no_more_run_in_all_than_the_engine_decodes_together() -> None:
     assert after(admission, entries[0]) is entries[3]
 
 
+@pytest.mark.row("B6")
+def test_the_last_place_is_for_a_user_that_has_none() -> None:
+    admission = limited(running=4, queued=9, in_all=99, places=8)
+    entries = [one for uid in (1, 2) for one in entries_of(uid, 4)]
+    assert [admission.enter(one) for one in entries] == [None] * 7 + [3]
+    (third,) = entries_of(3, 1)
+    assert admission.enter(third) is None
+    assert after(admission, third) is None
+    assert after(admission, entries[0]) is entries[7]
+
+
+def test_who_may_have_all_places_has_all() -> None:
+    admission = limited(running=8, places=8)
+    assert [admission.enter(one) for one in entries_of(1, 9)] == [None] * 8 + [8]
+
+
 def test_what_is_only_tokenized_needs_no_place() -> None:
     admission = limited(running=1, places=1)
     admission.enter(entries_of(1, 1)[0])
