@@ -11,11 +11,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from qwend.errors import FetchError, HostError
+from qwend.errors import FetchError, HostError, ModelError
 from qwend.models.blob_store import BlobStore
 from qwend.models.catalogue import differences
 from qwend.models.intake import add_file
@@ -160,7 +160,9 @@ class Pull:
 
     def _is_there(self, wanted: Wanted, remotes: Sequence[RemoteFile]) -> Manifest | None:
         """The model under this name, if it is exactly this one."""
-        manifest = self.store.manifest(wanted.name) if wanted.name in self.store.names() else None
+        manifest = None
+        with suppress(ModelError):  # one that cannot be read is written anew
+            manifest = self.store.manifest(wanted.name)
         if manifest is None or not self.store.has_blob(manifest.sha256, manifest.size_bytes):
             return None
         asked = tuple(remote.sha256 for remote in remotes)

@@ -60,6 +60,14 @@ def test_a_newer_file_takes_the_name_over(hub: StubHub, puller: Puller) -> None:
     assert puller.store.sweep().freed_bytes == len(DATA)
 
 
+def test_a_pull_mends_what_the_store_cannot_read(hub: StubHub, puller: Puller) -> None:
+    puller.pull()
+    (puller.models_dir / "store" / "manifests" / "model.json").write_text("{")
+
+    assert puller.pull().fetched_bytes == 0
+    assert puller.published() == [DATA]
+
+
 def test_a_mirror_without_the_headers_is_asked_for_its_tree(hub: StubHub, puller: Puller) -> None:
     hub.on_head = lambda request: request.reply(200)
     puller.pull()
