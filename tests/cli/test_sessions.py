@@ -44,7 +44,6 @@ def contents(daemon: RunningDaemon, name: str = "trip") -> list[str]:
 def test_ask_goes_on_with_the_session_of_that_name(empty: RunningDaemon) -> None:
     assert run(empty, "ask", "--session", "trip", "one") == "one\n"
     run(empty, "ask", "--session", "trip", "two")
-    run(empty, "ask", "three")
 
     assert contents(empty) == ["one", "one", "two", "two"]
 
@@ -61,10 +60,10 @@ def test_a_chat_goes_on_where_the_last_one_ended(empty: RunningDaemon, tmp_path:
 
 
 def test_a_chat_sends_its_system_prompt_once(empty: RunningDaemon) -> None:
-    for question in ("one", "two"):
-        run(empty, "chat", "--session", "trip", "--system", "Be brief.", input=f"{question}\n")
+    run(empty, "chat", "--session", "trip", "--system", "Be brief.", input="one\ntwo\n")
+    run(empty, "ask", "--session", "trip", "--system", "Be brief.", "three")
 
-    assert contents(empty) == ["Be brief.", "one", "one", "two", "two"]
+    assert contents(empty) == ["Be brief.", *("one", "one", "two", "two", "three", "three")]
 
 
 def test_another_system_prompt_is_refused_and_nothing_changes(empty: RunningDaemon) -> None:
@@ -108,7 +107,6 @@ def test_the_list_has_the_one_that_was_used_last_first(empty: RunningDaemon) -> 
         ["b", "1", "turn"],
     ]
     assert lines[0].index("2 turns") == lines[1].index("1 turn") - 1
-    assert run(empty, "sessions", "list").splitlines() != []
     listed = json.loads(run(empty, "sessions", "list", "--json"))["sessions"]
     assert [each["name"] for each in listed] == ["a-long-name", "b"]
     assert listed[0]["messages"] == 4
@@ -183,10 +181,9 @@ def test_export_is_markdown_or_json_and_never_over_a_file(
 
 
 def test_a_hostile_name_is_refused_before_it_is_sent(empty: RunningDaemon) -> None:
-    for name in ("..", "a/b", "a b", ""):
-        done = qwenctl("sessions", "show", name, socket=empty.socket)
-        assert done.returncode == Exit.REQUEST_FAILED
-        assert "sessions.name is" in done.stderr
+    done = qwenctl("sessions", "show", "../a", socket=empty.socket)
+    assert done.returncode == Exit.REQUEST_FAILED
+    assert "sessions.name is '../a'" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from qwend.wire.prompt import ChatMessage
 
 KILLS = int(os.environ.get("QWEND_TEST_KILLS", "20"))
 """Kills of a writer; a night's run sets a thousand."""
-FLIPS = int(os.environ.get("QWEND_TEST_FLIPS", "90"))
+FLIPS = int(os.environ.get("QWEND_TEST_FLIPS", "60"))
 """Flipped bits; a night's run sets ten thousand."""
 
 ANSWER = ChatMessage("assistant", "of the air")

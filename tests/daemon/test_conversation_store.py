@@ -146,7 +146,7 @@ class Conversations(RuleBasedStateMachine):
 
 
 TestConversations = Conversations.TestCase
-TestConversations.settings = settings(max_examples=15, stateful_step_count=20, deadline=None)
+TestConversations.settings = settings(max_examples=10, stateful_step_count=20, deadline=None)
 
 
 def test_text_of_every_kind_comes_back_as_it_was(store: ConversationStore) -> None:
