@@ -23,7 +23,7 @@ _NAMES = r" *([A-Za-z0-9_][A-Za-z0-9_.-]{0,31}( +|$))*"
 class ModelConfig:
     name: str = option(
         "guide",
-        "a name in the models directory, a path to a .gguf file, or the built-in guide",
+        "a name of `qwenctl models list`, a path to a .gguf file, or the built-in guide",
         pattern=r"[^\n\r]+",
         pattern_says="the name of a model or the path of a .gguf file",
         max_bytes=4096,  # PATH_MAX, limits.h
