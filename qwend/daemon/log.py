@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TextIO
 
 from qwend.daemon.log_limit import LogLimit
+from qwend.engine.complaint import takes_a_line
 from qwend.fault_report import fault_report
 from qwend.journal_stream import goes_to_journal
 
@@ -60,11 +61,12 @@ class LimitedHandler(logging.StreamHandler[TextIO]):
         self._limit = limit
         self._schedule = schedule
         self._scheduled = False
+        self._lost = 0  # lines for which a full pipe would have been waited for
 
     def emit(self, record: logging.LogRecord) -> None:
         self._write(self._limit.ended())
         if self._limit.admits(record, len(self.format(record))):
-            super().emit(record)
+            self._put(record)
         elif not self._scheduled:
             delay_s = self._limit.remaining_s + _LATE_S
             self._scheduled = self._schedule(delay_s, self._minute_is_over)
@@ -83,7 +85,30 @@ class LimitedHandler(logging.StreamHandler[TextIO]):
 
     def _write(self, counts: list[str]) -> None:
         for text in counts:
-            super().emit(logging.LogRecord(__name__, logging.WARNING, "", 0, text, None, None))
+            self._put(_warning(text))
+
+    def _put(self, record: logging.LogRecord) -> None:
+        """Write it, unless that would wait: who reads the log may have stopped, and nobody else is
+        to stop with them."""
+        if not _takes_a_line(self.stream):
+            self._lost += 1
+            return
+        lost, self._lost = self._lost, 0
+        if lost:
+            super().emit(_warning(f"{lost} lines could not be written: nobody had read the log"))
+        super().emit(record)
+
+
+def _warning(text: str) -> logging.LogRecord:
+    return logging.LogRecord(__name__, logging.WARNING, "", 0, text, None, None)
+
+
+def _takes_a_line(stream: TextIO) -> bool:
+    try:
+        fd = stream.fileno()
+    except (AttributeError, OSError, ValueError):  # closed from the start, or one in memory
+        return True
+    return takes_a_line(fd)
 
 
 def set_up_logging(level: str, environ: Mapping[str, str]) -> None:

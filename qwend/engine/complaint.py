@@ -49,12 +49,17 @@ def complain(
     _write(line, fd)
 
 
-def _write(line: str, fd: int) -> None:
-    level = "<3>" if goes_to_journal(os.environ, fd) else ""
+def takes_a_line(fd: int) -> bool:
+    """Whether a write of at most PIPE_BUF bytes would not wait."""
     poll = select.poll()
     poll.register(fd, select.POLLOUT)
+    # Another event is a descriptor that is closed, or a pipe without a reader.
+    return poll.poll(0) == [(fd, select.POLLOUT)]
+
+
+def _write(line: str, fd: int) -> None:
+    level = "<3>" if goes_to_journal(os.environ, fd) else ""
     with suppress(OSError):
-        # Another event is a descriptor that is closed, or a pipe without a reader.
-        if poll.poll(0) == [(fd, select.POLLOUT)]:
+        if takes_a_line(fd):
             text = f"{level}{line}".encode("utf-8", "replace")
             os.write(fd, text[: select.PIPE_BUF - 1] + b"\n")
