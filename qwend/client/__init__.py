@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from qwend.client.answering import AskedAgain
 from qwend.client.blocking import Client
 from qwend.client.errors import (
     ClientError,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Accepted",
+    "AskedAgain",
     "AsyncClient",
     "AsyncTokenStream",
     "ChatMessage",

@@ -17,6 +17,7 @@ from qwend.client.aio_channel import AsyncChannel, AsyncInbox
 from qwend.client.aio_stream import AsyncTokenStream
 from qwend.client.answering import Answering
 from qwend.client.options import Conversation, GenerationOptions
+from qwend.client.recovery import RECONNECT_S, Build, Recovery
 from qwend.client.sessions import Asking, KeptSession, Result
 from qwend.paths import find_socket
 from qwend.wire import (
@@ -44,9 +45,10 @@ class AsyncClient:
         path: str | os.PathLike[str] | None = None,
         *,
         timeout_s: float = 10.0,
+        reconnect_s: float = RECONNECT_S,
         name: str = "qwend-python",
     ) -> None:
-        self._channel = AsyncChannel(find_socket(os.environ, path), timeout_s, name)
+        self._channel = AsyncChannel(find_socket(os.environ, path), timeout_s, name, reconnect_s)
 
     @property
     def welcome(self) -> Welcome:
@@ -71,7 +73,7 @@ class AsyncClient:
         sessions.check_kept(session, self.welcome)
         chosen = options.generation(**generation)
         given = options.conversation(messages)
-        return await self._open(
+        return await self._open_answer(
             lambda id_: Chat(id_, given, chosen, thinking, priority, session), chosen.credit
         )
 
@@ -85,7 +87,9 @@ class AsyncClient:
         """Ask for the continuation of a text or of token ids, without a chat template."""
         chosen = options.generation(**generation)
         given = options.prompt(prompt)
-        return await self._open(lambda id_: Complete(id_, given, chosen, priority), chosen.credit)
+        return await self._open_answer(
+            lambda id_: Complete(id_, given, chosen, priority), chosen.credit
+        )
 
     async def prefill(
         self,
@@ -209,10 +213,20 @@ class AsyncClient:
             result: Result = end.value
             return result
 
+    async def _open_answer(self, build: Build, window: int | None) -> AsyncTokenStream:
+        await self._channel.ensure()
+        recovery = Recovery.where_served(self.welcome, build)
+        return await self._open(build if recovery is None else recovery.request, window, recovery)
+
     async def _open(
-        self, build: Callable[[int], ClientMessage], window: int | None = None
+        self,
+        build: Callable[[int], ClientMessage],
+        window: int | None = None,
+        recovery: Recovery | None = None,
     ) -> AsyncTokenStream:
+        await self._channel.ensure()
         inbox = AsyncInbox()
         request_id, data = self._channel.session.request(build, inbox)
+        stream = AsyncTokenStream(self._channel, inbox, Answering(request_id, window), recovery)
         await self._channel.send(data)
-        return AsyncTokenStream(self._channel, inbox, Answering(request_id, window))
+        return stream

@@ -15,7 +15,8 @@ import os
 import socket
 from pathlib import Path
 
-from qwend.client.errors import ConnectionLost, DaemonUnreachable, connect_error
+from qwend.client.channel import FIRST_PAUSE_S, LONGEST_PAUSE_S
+from qwend.client.errors import ClientError, ConnectionLost, DaemonUnreachable, connect_error
 from qwend.client.session import Answer, Inbox, Session
 from qwend.wire import Welcome
 
@@ -44,9 +45,14 @@ class AsyncInbox(Inbox):
 class AsyncChannel:
     """Open between `open` and `close`. All calls belong to one event loop."""
 
-    def __init__(self, path: Path, timeout_s: float, name: str) -> None:
+    def __init__(self, path: Path, timeout_s: float, name: str, reconnect_s: float = 0.0) -> None:
         self.path = path
         self.session = Session(path)
+        self.number = 1
+        """Of the connection: counts up when one takes the place of another."""
+        self._reconnect_s = reconnect_s
+        self._renewing = asyncio.Lock()
+        self._closed = False
         self._timeout_s = timeout_s
         self._name = name
         self._welcomed = AsyncInbox()
@@ -78,12 +84,39 @@ class AsyncChannel:
                         raise self.session.lost
                     await self._welcomed.changed()
         except TimeoutError as error:
-            await self.close()
+            await self._end()
             hint = f"no answer within {self._timeout_s:g} s; it may be stuck"
             raise DaemonUnreachable(self.path, hint) from error
         except BaseException:
-            await self.close()
+            await self._end()
             raise
+
+    async def renew(self, number: int, lost: ClientError) -> None:
+        """Connect again, unless somebody has since connection `number`.
+
+        Raises: `lost` if there is no daemon for `reconnect_s`, or this client has been closed.
+        """
+        loop = asyncio.get_running_loop()
+        deadline, pause_s = loop.time() + self._reconnect_s, FIRST_PAUSE_S
+        async with self._renewing:
+            while self.number == number:
+                left_s = deadline - loop.time()
+                if self._closed or left_s <= 0:
+                    raise lost
+                await self._end()
+                self.session = Session(self.path)
+                try:
+                    await self.open()
+                    self.number += 1
+                except ClientError as error:
+                    self.session.end(error)
+                    await asyncio.sleep(min(pause_s, left_s))
+                    pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+    async def ensure(self) -> None:
+        """Connect again if the connection is lost. Raises: as `renew`."""
+        if self.session.lost is not None:
+            await self.renew(self.number, self.session.lost)
 
     async def send(self, data: bytes) -> None:
         """Returns once the kernel has it. A cancelled caller leaves the frame whole all the same.
@@ -97,22 +130,36 @@ class AsyncChannel:
         task.add_done_callback(self._senders.discard)
         await asyncio.shield(task)
 
-    async def receive(self, inbox: AsyncInbox, *, at_once: bool) -> Answer:
-        """Wait until something came for `inbox`; an answer due `at_once` has `timeout_s`."""
+    async def receive(
+        self, inbox: AsyncInbox, *, at_once: bool, session: Session | None = None
+    ) -> Answer:
+        """Wait until something came for `inbox`; an answer due `at_once` has `timeout_s`.
+
+        session: over which it was asked, if that may be another one by now.
+        """
+        session = session or self.session
         try:
             async with asyncio.timeout(self._timeout_s if at_once else None):
-                while (answer := self.session.take(inbox)) is None:
+                while (answer := session.take(inbox)) is None:
                     await inbox.changed()
                 return answer
         except TimeoutError as error:
             lost = ConnectionLost(
                 f"the daemon gave no answer within {self._timeout_s:g} s; it may be stuck"
             )
-            self.session.end(lost)
+            session.end(lost)
             raise lost from error
 
     async def close(self) -> None:
-        """May be called again."""
+        """May be called again. Requests that are open end: the daemon must not keep them for
+        whoever comes back."""
+        if not self._closed and self._socket is not None and self.session.lost is None:
+            with contextlib.suppress(ClientError):
+                await self.send(self.session.abandon_all())
+        self._closed = True
+        await self._end()
+
+    async def _end(self) -> None:
         self.session.end(ConnectionLost("this client has been closed"))
         for task in (*self._senders, *([self._reading] if self._reading else [])):
             task.cancel()

@@ -11,8 +11,10 @@ from types import TracebackType
 from typing import Self
 
 from qwend.client.aio_channel import AsyncChannel, AsyncInbox
-from qwend.client.answering import Answering
-from qwend.client.errors import ClientError
+from qwend.client.answering import Answering, AskedAgain
+from qwend.client.errors import ClientError, ConnectionLost, RequestFailed
+from qwend.client.recovery import Recovery
+from qwend.client.session import Answer
 from qwend.wire import Accepted, Cancel, Credit, Done, Progress, Token
 
 
@@ -23,10 +25,20 @@ class AsyncTokenStream:
     Reading raises RequestFailed or ConnectionLost. One task at a time may read it.
     """
 
-    def __init__(self, channel: AsyncChannel, inbox: AsyncInbox, answering: Answering) -> None:
+    def __init__(
+        self,
+        channel: AsyncChannel,
+        inbox: AsyncInbox,
+        answering: Answering,
+        recovery: Recovery | None = None,
+    ) -> None:
+        """recovery: None for a request that ends with its connection."""
         self._channel = channel
         self._inbox = inbox
         self._answering = answering
+        self._recovery = recovery
+        self._connection = channel.number
+        self._session = channel.session
         self._over = False
 
     @property
@@ -48,12 +60,22 @@ class AsyncTokenStream:
         """How it ended; None until the last token was read."""
         return self._answering.result
 
-    async def events(self) -> AsyncIterator[Accepted | Progress | Token]:
-        """Everything that comes before the end, for those who show what they wait for."""
+    async def events(self) -> AsyncIterator[Accepted | Progress | Token | AskedAgain]:
+        """Everything that comes before the end, for those who show what they wait for.
+
+        Of an answer that was gone on with over another connection nothing comes twice. One that
+        had to be asked again begins with AskedAgain, and its tokens at index 0.
+        """
         while not self._over:
             try:
-                answer = await self._channel.receive(self._inbox, at_once=False)
+                answer = await self._next()
+                if isinstance(answer, AskedAgain):
+                    yield answer
+                    continue
+                known = isinstance(answer, Accepted) and self._answering.accepted is not None
                 self._answering.follow(answer)
+                if known:
+                    continue
             except ClientError:
                 self._over = True
                 raise
@@ -63,6 +85,53 @@ class AsyncTokenStream:
                 yield answer
                 if credit := self._answering.due_credit():
                     await self.grant(credit)
+
+    async def _next(self) -> Answer | AskedAgain:
+        """What comes next, over this connection or the one after it."""
+        while True:
+            try:
+                if self._connection != self._channel.number and not self._inbox.messages:
+                    await self._resume()
+                return await self._channel.receive(
+                    self._inbox, at_once=False, session=self._session
+                )
+            except ConnectionLost as lost:
+                recovery = self._recovery
+                if recovery is None or not recovery.worth_a_try(self._answering.tokens):
+                    raise
+                await self._channel.renew(self._connection, lost)
+            except RequestFailed as error:
+                if error.code != "unknown_request" or self._recovery is None:
+                    raise
+                heard = self._answering.tokens or self._answering.text
+                await self._ask_again(self._recovery)
+                if heard:
+                    return AskedAgain()
+
+    async def _is_connected(self) -> bool:
+        """Its id is known over the connection that there is; after another it is made so."""
+        if self._connection != self._channel.number and self._recovery is not None:
+            await self._resume()
+        return self._connection == self._channel.number
+
+    async def _resume(self) -> None:
+        recovery, answering = self._recovery, self._answering
+        if recovery is None:
+            raise ConnectionLost("the connection that this was asked over is lost")
+        self._inbox = AsyncInbox()
+        answering.id, data = self._channel.session.request(
+            lambda id_: recovery.resume(id_, answering), self._inbox
+        )
+        self._connection, self._session = self._channel.number, self._channel.session
+        await self._channel.send(data)
+
+    async def _ask_again(self, recovery: Recovery) -> None:
+        recovery.ask_again()
+        self._inbox = AsyncInbox()
+        request_id, data = self._channel.session.request(recovery.request, self._inbox)
+        self._answering.begin_anew(request_id)
+        self._connection, self._session = self._channel.number, self._channel.session
+        await self._channel.send(data)
 
     async def __aiter__(self) -> AsyncIterator[Token]:
         async for event in self.events():
@@ -79,21 +148,22 @@ class AsyncTokenStream:
 
     async def grant(self, tokens: int) -> None:
         """Allow `tokens` more; needed only for a request made with credit=0."""
-        if not self._over:
+        if not self._over and await self._is_connected():
             await self._channel.send(
                 self._channel.session.about(Credit(self._answering.id, tokens))
             )
 
     async def cancel(self) -> None:
         """Ask the daemon to stop; what was on its way can still be read, `result` last."""
-        if not self._over:
+        if not self._over and await self._is_connected():
             await self._channel.send(self._channel.session.about(Cancel(self._answering.id)))
 
     async def close(self) -> None:
         """Stop reading; the daemon is told to stop if it had not ended. May be called again."""
         if not self._over:
             self._over = True
-            await self._channel.send(self._channel.session.abandon(self._answering.id))
+            if await self._is_connected():
+                await self._channel.send(self._channel.session.abandon(self._answering.id))
 
     async def __aenter__(self) -> Self:
         return self

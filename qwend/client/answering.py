@@ -6,9 +6,17 @@ Rule 2: this file does not know how messages arrive.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from qwend.client.errors import ConnectionLost
 from qwend.client.session import Answer
 from qwend.wire import Accepted, Done, Progress, Token
+
+
+@dataclass(frozen=True, slots=True)
+class AskedAgain:
+    """The daemon that had the request is gone, so it was asked again: the answer begins anew, and
+    what was read of it no longer counts."""
 
 
 class Answering:
@@ -53,6 +61,13 @@ class Answering:
     def reasoning(self) -> str:
         """What the model said to itself, as far as it was read; no part of `text`."""
         return "".join(self._reasonings)
+
+    def begin_anew(self, request_id: int) -> None:
+        """The same was asked again, under this id."""
+        self.id, self.tokens, self.accepted = request_id, 0, None
+        self._texts.clear()
+        self._reasonings.clear()
+        self._ungranted = 0
 
     def follow(self, answer: Answer) -> None:
         """Take note of the next message of this request. Raises: ConnectionLost on a gap."""

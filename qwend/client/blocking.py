@@ -9,13 +9,16 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from types import TracebackType
 from typing import Self, Unpack
 
 from qwend.client import options, sessions
 from qwend.client.answering import Answering
 from qwend.client.channel import Channel
+from qwend.client.errors import ConnectionLost
 from qwend.client.options import Conversation, GenerationOptions
+from qwend.client.recovery import RECONNECT_S, Build, Recovery
 from qwend.client.session import Inbox
 from qwend.client.sessions import Asking, KeptSession, Result
 from qwend.client.stream import TokenStream
@@ -41,6 +44,9 @@ class Client:
     """A connection to the daemon, open from construction to `close`.
 
     path: the socket; None finds it as `qwenctl` does.
+    reconnect_s: how long it is tried to connect again when the connection is lost while an answer
+    is read, or before the next request. The answer then goes on where it was; only if the daemon
+    knows nothing of it any more is it asked again, and `AskedAgain` among the events tells so.
     timeout_s: for connecting, and for each answer that the daemon can give at once (welcome,
     status, ping). Answers of the model are not limited here: give `deadline_s`.
 
@@ -52,9 +58,10 @@ class Client:
         path: str | os.PathLike[str] | None = None,
         *,
         timeout_s: float = 10.0,
+        reconnect_s: float = RECONNECT_S,
         name: str = "qwend-python",
     ) -> None:
-        self._channel = Channel(find_socket(os.environ, path), timeout_s, name)
+        self._channel = Channel(find_socket(os.environ, path), timeout_s, name, reconnect_s)
 
     @property
     def welcome(self) -> Welcome:
@@ -79,7 +86,7 @@ class Client:
         sessions.check_kept(session, self.welcome)
         chosen = options.generation(**generation)
         given = options.conversation(messages)
-        return self._open(
+        return self._open_answer(
             lambda id_: Chat(id_, given, chosen, thinking, priority, session), chosen.credit
         )
 
@@ -93,7 +100,7 @@ class Client:
         """Ask for the continuation of a text or of token ids, without a chat template."""
         chosen = options.generation(**generation)
         given = options.prompt(prompt)
-        return self._open(lambda id_: Complete(id_, given, chosen, priority), chosen.credit)
+        return self._open_answer(lambda id_: Complete(id_, given, chosen, priority), chosen.credit)
 
     def prefill(
         self,
@@ -215,10 +222,21 @@ class Client:
             result: Result = end.value
             return result
 
+    def _open_answer(self, build: Build, window: int | None) -> TokenStream:
+        self._channel.ensure()
+        recovery = Recovery.where_served(self.welcome, build)
+        return self._open(build if recovery is None else recovery.request, window, recovery)
+
     def _open(
-        self, build: Callable[[int], ClientMessage], window: int | None = None
+        self,
+        build: Callable[[int], ClientMessage],
+        window: int | None = None,
+        recovery: Recovery | None = None,
     ) -> TokenStream:
+        self._channel.ensure()
         inbox = Inbox()
         request_id, data = self._channel.session.request(build, inbox)
-        self._channel.send(data)
-        return TokenStream(self._channel, inbox, Answering(request_id, window))
+        stream = TokenStream(self._channel, inbox, Answering(request_id, window), recovery)
+        with suppress(ConnectionLost) if recovery is not None else nullcontext():
+            self._channel.send(data)  # if it is lost by now, reading finds another connection
+        return stream

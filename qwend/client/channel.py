@@ -10,12 +10,16 @@ import os
 import socket
 import struct
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from qwend.client.errors import ClientError, ConnectionLost, DaemonUnreachable, connect_error
 from qwend.client.session import Answer, Inbox, Session
 from qwend.wire import Welcome
 
+# Between two tries to connect: a daemon is back after a second or so, or after a model was loaded.
+FIRST_PAUSE_S = 0.05
+LONGEST_PAUSE_S = 0.5
 _READ_BYTES = 64 * 1024
 """A Unix stream socket holds 208 KiB by default (net.core.wmem_default); one read need not."""
 
@@ -27,17 +31,51 @@ class Channel:
     Raises: DaemonUnreachable, PermissionDenied, or RequestFailed if the daemon is too busy.
     """
 
-    def __init__(self, path: Path, timeout_s: float, name: str) -> None:
+    def __init__(self, path: Path, timeout_s: float, name: str, reconnect_s: float = 0.0) -> None:
         self.path = path
-        self.session = Session(path)
+        self.number = 1
+        """Of the connection: counts up when one takes the place of another."""
         self._timeout_s = timeout_s
+        self._name = name
+        self._reconnect_s = reconnect_s
+        self._closed = False
+        self._open()
+
+    def renew(self, number: int, lost: ClientError) -> None:
+        """Connect again, unless somebody has since connection `number`.
+
+        Raises: `lost` if there is no daemon for `reconnect_s`, or this client has been closed.
+        """
+        deadline = time.monotonic() + self._reconnect_s
+        pause_s = FIRST_PAUSE_S
+        while self.number == number:
+            left_s = deadline - time.monotonic()
+            if self._closed or left_s <= 0:
+                raise lost
+            try:
+                self._socket.close()
+                self._open()
+                self.number += 1
+            except ClientError:
+                time.sleep(min(pause_s, left_s))
+                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+    def ensure(self) -> None:
+        """Connect again if the connection is lost. Raises: as `renew`."""
+        if self.session.lost is not None:
+            self.renew(self.number, self.session.lost)
+
+    def _open(self) -> None:
+        self.session = Session(self.path)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             self._connect()
-            self.send(self.session.hello(name))
+            self.send(self.session.hello(self._name))
             self.welcome = self._await_welcome()
-        except BaseException:
+        except BaseException as error:
             self._socket.close()
+            if isinstance(error, ClientError):
+                self.session.end(error)
             raise
 
     def send(self, data: bytes) -> None:
@@ -65,6 +103,11 @@ class Channel:
         return answer
 
     def close(self) -> None:
+        """Requests that are open end: the daemon must not keep them for whoever comes back."""
+        with suppress(ClientError):
+            if not self._closed:
+                self.send(self.session.abandon_all())
+        self._closed = True
         self.session.end(ConnectionLost("this client has been closed"))
         self._socket.close()
 

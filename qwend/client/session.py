@@ -116,6 +116,10 @@ class Session:
         self._inboxes[request_id] = None
         return self._send(Cancel(request_id))
 
+    def abandon_all(self) -> bytes:
+        """Cancel what is open."""
+        return b"".join(self.abandon(one) for one in list(self._inboxes))
+
     def status(self, inbox: Inbox) -> bytes:
         data = self._send(Status())
         self._statuses.append(inbox)

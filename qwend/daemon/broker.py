@@ -22,7 +22,9 @@ from qwend.daemon.blame import Blame
 from qwend.daemon.conversations import Conversations
 from qwend.daemon.energy_ledger import EnergyLedger
 from qwend.daemon.journal import CREDIT_WINDOW, Entry, Journal, Owner, Timer
+from qwend.daemon.kept_requests import KeptRequests, Left
 from qwend.daemon.resolve import Resolver, Submitted, priority_of
+from qwend.daemon.resumable import KEPT_S, Absent, Resumable, missing
 from qwend.daemon.stalled import LOOK_EVERY_S, Stalled
 from qwend.daemon.translate import as_message
 from qwend.engine import hop
@@ -33,8 +35,9 @@ from qwend.wire.codes import ErrorCode
 from qwend.wire.messages import DaemonMessage
 from qwend.wire.notices import Error
 from qwend.wire.prompt import ChatMessage
-from qwend.wire.replies import Done, Progress
+from qwend.wire.replies import Accepted, Done, Progress
 from qwend.wire.requests import Chat, Complete
+from qwend.wire.resume import Resume
 
 SendToEngine = Callable[[dict[str, Any]], None]
 DRAINED = "an administrator has told the daemon to take no new requests (qwenctl reload ends that)"
@@ -47,6 +50,7 @@ class Broker:
     """call_later: seconds, callback -> timer; clock: CLOCK_MONOTONIC in seconds.
 
     energy: who shares out the joules; None: nobody does. conversations: of sessions; None: none.
+    kept: notes for the next front; None: nothing is kept.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class Broker:
         call_later: Schedule,
         energy: EnergyLedger | None = None,
         conversations: Conversations | None = None,
+        kept: KeptRequests | None = None,
     ) -> None:
         self.journal = Journal()
         self.resolver = Resolver(config.sampling, config.chat)
@@ -65,6 +70,8 @@ class Broker:
         places = min(config.engine.max_sequences, config.engine.ubatch)
         self.admission = Admission(config.limits, places, clock)
         self._blame = Blame(clock)
+        self._kept = kept if kept is not None else KeptRequests(None)
+        self._resumable = Resumable(call_later, self._nobody_came)
         self._clock = clock
         self._energy = energy if energy is not None else EnergyLedger(lambda: None)
         self._call_later = call_later
@@ -138,18 +145,154 @@ class Broker:
         if self._blame.refuses(request):
             owner.send(_poison(message.id))
             return
-        turn = self.conversations.turn(owner.uid, message)
-        entry = Entry(request, message.id, owner, allowance=allowance, granted=first, turn=turn)
-        if generation is not None and generation.deadline_s is not None:
-            limit = generation.deadline_s
-            entry.deadline = self._call_later(limit, lambda: self._expire(entry, limit))
+        entry = Entry(request, message.id, owner, allowance=allowance, granted=first)
+        entry.message = _with_seed(message, request.sampling.seed)
+        entry.turn = self.conversations.turn(owner.uid, message)
+        limit_s = None if generation is None else generation.deadline_s
+        self._open(entry, None if limit_s is None else self._clock() + limit_s)
         self._accept(entry)
+
+    def take_up(self, owner: Owner, message: Resume) -> None:
+        """Go on with an answer over this connection, from where its client is."""
+        refused = self.duplicate(owner, message.id)
+        entry = self._resumable.find(owner.uid, message.key)
+        if refused is None and (entry is None or entry.produced < message.tokens):
+            refused = _unknown(message.id)
+        if refused is not None or entry is None:
+            if refused is not None:
+                owner.send(refused)
+            return
+        if entry.last is None:
+            self._resumable.come_for(entry)
+            self.journal.hand(entry, owner, message.id, entry.id)
+            self._kept.move(entry.note, owner.page, message.id)
+        if entry.so_far.started_s:
+            started = entry.so_far.started_event(entry.id)
+            owner.send(Accepted(message.id, started.prompt_tokens, started.cached_tokens))
+        for token in missing(entry, message):
+            owner.send(token)
+        if entry.last is not None:
+            owner.send(replace(entry.last, id=message.id))
+        elif entry.parked and not entry.settling:
+            entry.parked = False
+            self._let_in(entry)
+        else:
+            entry.parked = False
+            self._grant(entry)
+
+    def reopen(self, owner: Owner, left: Left) -> None:
+        """Go on with a request that an earlier front had accepted."""
+        message = left.message
+        uid, window = owner.uid, left.so_far_tokens + CREDIT_WINDOW
+        granted = window if left.allowance is None else min(window, left.allowance)
+        request = self.resolver.request(
+            message,
+            request_id=next(self._ids),
+            uid=uid,
+            received_s=left.received_s,
+            credit=granted,
+        )
+        entry = Entry(request, left.client_id, owner, allowance=left.allowance, granted=granted)
+        entry.message, entry.so_far, entry.last = message, left.so_far, left.last
+        entry.parked = isinstance(owner, Absent)
+        if left.last is not None:
+            entry.note = self._kept.open(replace(left, page=0))
+            self._kept.end(entry.note, left.last)
+            self._resumable.add(entry)
+            self._resumable.wait(entry)
+            return
+        entry.turn = self.conversations.turn(uid, message)
+        if entry.turn is not None:
+            entry.turn.say(left.so_far.content)
+        entry.keeping = left.keeping
+        self._open(entry, left.deadline_s)
+        self.journal.open(entry)
+        self._empty.clear()
+        if entry.parked:
+            self._kept.park(entry.note, self._clock())
+            self._resumable.wait(entry)
+        else:
+            owner.send(Progress(entry.client_id, "recovering", entry.produced, 0))
+            self._let_in(entry)
+
+    def reopen_parked(self) -> None:
+        """Those of an earlier front whose connection is lost wait for another one."""
+        for left in self._kept.left_parked():
+            self.reopen(Absent(left.uid), left)
+        self._kept.sweep()
+
+    def left_on(self, page: int) -> dict[int, Left]:
+        """What an earlier front has left of this connection, by the client's id."""
+        return self._kept.left_on(page)
+
+    def may_leave(self, owner: Owner) -> bool:
+        """The next front can go on with all that the owner has open."""
+        return all(one.note and not one.settling for one in self.journal.of_owner(owner))
+
+    def leave(self, owner: Owner) -> None:
+        """The next front goes on with what the owner has open."""
+        self._leave_to_next(self.journal.of_owner(owner))
+
+    def leave_parked(self) -> None:
+        """The next front goes on with what waits for another connection, or nobody does."""
+        self._leave_to_next([one for one in self.journal if one.parked and not one.settling])
+
+    def _leave_to_next(self, entries: list[Entry]) -> None:
+        for entry in entries:
+            self._tell_engine_to_stop(entry)
+            self.journal.leave(entry)
+        if not len(self.journal):
+            self._empty.set()
+
+    def _open(self, entry: Entry, deadline_s: float | None) -> None:
+        """Note the request for the next front, and when it must be over."""
+        assert entry.message is not None
+        self._resumable.add(entry)
+        entry.note = self._kept.open(
+            Left(
+                0,
+                entry.owner.uid,
+                entry.owner.page,
+                entry.client_id,
+                entry.message,
+                entry.request.received_s,
+                deadline_s,
+                entry.allowance,
+                entry.so_far,
+            )
+        )
+        if deadline_s is not None:
+            left_s = max(deadline_s - self._clock(), 0.0)
+            limit_s = deadline_s - entry.request.received_s
+            entry.deadline = self._call_later(left_s, lambda: self._expire(entry, limit_s))
+
+    def _park(self, entry: Entry) -> None:
+        """Its connection is lost: free what it holds, and wait for another one."""
+        self._tell_engine_to_stop(entry)
+        if not entry.settling:
+            self._leave_admission(entry)
+        entry.parked, entry.forwarded = True, False
+        absent = Absent(entry.owner.uid)
+        self.journal.hand(entry, absent, entry.client_id, next(self._ids))
+        self._kept.park(entry.note, self._clock())
+        self._resumable.wait(entry)
+
+    def _nobody_came(self, entry: Entry) -> None:
+        self._kept.forget(entry.note)
+        entry.message = None  # so that its end is not kept either
+        self._withdraw(entry)
+
+    def _tell_engine_to_stop(self, entry: Entry) -> None:
+        if entry.at_engine and self._engine is not None:
+            self._engine(hop.cancel(entry.id))
+        entry.at_engine = False
 
     def cancel(self, owner: Owner, client_id: int) -> None:
         """A client's cancel. An id that has ended, or never was, is no fault: cancels race."""
         entry = self.journal.of_client(owner, client_id)
         if entry is None or entry.settling:
             return
+        entry.unwanted = True
         if entry.at_engine and self._engine is not None:
             self._engine(hop.cancel(entry.id))  # its `done` comes from the engine
         else:
@@ -160,12 +303,17 @@ class Broker:
         entry = self.journal.of_client(owner, client_id)
         if entry is not None and entry.allowance is not None:
             entry.allowance += tokens
+            self._kept.allow(entry.note, entry.allowance)
             self._grant(entry)
 
     def drop(self, owner: Owner) -> None:
-        """The owner is gone: its requests end, and there is nobody to tell."""
+        """The owner is gone: its requests end, and there is nobody to tell; those that can be gone
+        on with over another connection wait for that."""
         for entry in _those_that_wait_first(self.journal.of_owner(owner)):
-            self._withdraw(entry)
+            if entry.key is None or entry.unwanted:
+                self._withdraw(entry)
+            else:
+                self._park(entry)
 
     def fail_all(self, owner: Owner | None, code: ErrorCode, message: str) -> None:
         """End every request, or one owner's, with an error."""
@@ -202,9 +350,10 @@ class Broker:
         )
 
     def _why_not(self, owner: Owner, message: Submitted) -> Error | None:
-        duplicate = self.duplicate(owner, message.id)
+        duplicate = self.duplicate(owner, message.id) or self._key_in_use(owner.uid, message)
         if duplicate is not None:
             return duplicate
+        self._give_up_parked_of_session(owner.uid, message)
         if self._refusal is not None:
             code, reason = self._refusal
             return Error(code, reason, id=message.id)
@@ -221,15 +370,40 @@ class Broker:
             )
         return None
 
+    def _key_in_use(self, uid: int, message: Submitted) -> Error | None:
+        key = message.generation.resume if isinstance(message, Chat | Complete) else None
+        entry = None if key is None else self._resumable.find(uid, key)
+        if entry is None or entry.last is not None:
+            return None
+        return Error(
+            ErrorCode.INVALID_VALUE,
+            f"resume: an open request has the key {key!r}; send resume to go on with it, or choose "
+            "another key",
+            id=message.id,
+        )
+
+    def _give_up_parked_of_session(self, uid: int, message: Submitted) -> None:
+        """Who asks anew in a session does not come back for the answer that was lost."""
+        name = message.session if isinstance(message, Chat) else None
+        for entry in self._resumable if name is not None else ():
+            mine = entry.parked and entry.turn is not None and entry.owner.uid == uid
+            if mine and entry.turn is not None and entry.turn.name == name and not entry.settling:
+                self._resumable.discard(uid, entry.key)
+                self._nobody_came(entry)
+
     def _accept(self, entry: Entry) -> None:
         self.journal.open(entry)
         self._empty.clear()
+        self._let_in(entry)
+
+    def _let_in(self, entry: Entry) -> None:
         ahead = self.admission.enter(entry)
         if ahead is None:
             self._forward(entry)
-        else:
+            return
+        if not entry.so_far.started_s:
             entry.owner.send(Progress(entry.client_id, "queued", 0, ahead))
-            self._look_for_stalled_later()
+        self._look_for_stalled_later()
 
     def _start_waiting(self) -> None:
         while (entry := self.admission.next_to_run()) is not None:
@@ -276,7 +450,13 @@ class Broker:
             self._withdraw(entry, Error(said.code, str(said), id=entry.client_id))
             return
         entry.request = replace(entry.request, turns=self.resolver.turns(said))
-        self._forward(entry)
+        if entry.keeping is not None and entry.turn is not None:
+            if entry.turn.is_kept(said):
+                self._close(entry, replace(entry.keeping, id=entry.client_id), failed=False)
+            else:
+                self._finish(entry, replace(entry.keeping, id=entry.client_id))
+        elif not entry.parked:
+            self._forward(entry)
 
     def _hand_over(self, entry: Entry) -> None:
         if self._engine is None or entry.at_engine or self._blame.holds(entry):
@@ -302,8 +482,15 @@ class Broker:
                 message = entry.turn.explained(message)
             self._close(entry, message, failed=True)
         elif message is not None and not (isinstance(event, Queued) and entry.so_far.started_s):
-            entry.owner.send(message)
+            entry.owner.send(message, lambda: self._note(entry, event))
             self._grant(entry)
+
+    def _note(self, entry: Entry, event: Event) -> None:
+        """For the next front."""
+        if isinstance(event, Produced):
+            self._kept.extend(entry.note, event)
+        elif isinstance(event, Started):
+            self._kept.start(entry.note, event)
 
     def _finish(self, entry: Entry, done: Done) -> None:
         """The answer is complete; one of a session is not told so before it is on the disk."""
@@ -320,8 +507,10 @@ class Broker:
                 self._close(entry, last, failed=True)
 
         # A slow disk holds up nobody but who waits for this `done`.
+        self._kept.keep(entry.note, done)
         entry.settling, entry.forwarded = True, False
-        self._leave(entry)
+        if not entry.parked:
+            self._leave_admission(entry)
         turn.keep(done.finish_reason, kept)
 
     def _account(self, entry: Entry, event: Event) -> float | None:
@@ -362,25 +551,36 @@ class Broker:
     def _withdraw(self, entry: Entry, last: DaemonMessage | None = None) -> None:
         if entry.settling and last is not None:
             return  # an error says that the turn is not kept, and it is on its way to the disk
-        if entry.at_engine and self._engine is not None:
-            self._engine(hop.cancel(entry.id))
+        self._tell_engine_to_stop(entry)
         self._close(entry, last, failed=True)
 
     def _close(self, entry: Entry, last: DaemonMessage | None, *, failed: bool) -> None:
         if not self.journal.close(entry, failed=failed):
             return
         self._energy.forget(entry.id)
-        if last is not None:
-            entry.owner.send(last)
+        self._tell_end(entry, last)
         if entry.turn is not None:
             entry.turn.end()
         self._let_next_suspect_go(entry, over=True)
-        if not entry.settling:
-            self._leave(entry)
+        if not (entry.settling or entry.parked):
+            self._leave_admission(entry)
         if not len(self.journal):
             self._empty.set()
 
-    def _leave(self, entry: Entry) -> None:
+    def _tell_end(self, entry: Entry, last: DaemonMessage | None) -> None:
+        """One that can be gone on with is remembered, for a client that has not heard it."""
+        if entry.key is not None and isinstance(last, Done | Error):
+            entry.last = end = last
+            self._resumable.wait(entry)
+            entry.owner.send(last, lambda: self._kept.end(entry.note, end))
+            return
+        self._resumable.discard(entry.owner.uid, entry.key)
+        if last is None:
+            self._kept.forget(entry.note)
+        else:
+            entry.owner.send(last, lambda: self._kept.forget(entry.note))
+
+    def _leave_admission(self, entry: Entry) -> None:
         self.admission.leave(entry)
         self._start_waiting()
 
@@ -408,6 +608,22 @@ def _cancelled_here(entry: Entry, now: float) -> Finished:
         itl_p50_s=0.0,
         itl_max_s=0.0,
         seed=entry.request.sampling.seed,
+    )
+
+
+def _with_seed(message: Submitted, seed: int) -> Submitted:
+    """As it came, but that another engine or front would choose the same tokens."""
+    if not isinstance(message, Chat | Complete):
+        return message
+    return replace(message, generation=replace(message.generation, seed=seed))
+
+
+def _unknown(client_id: int) -> Error:
+    return Error(
+        ErrorCode.UNKNOWN_REQUEST,
+        f"no answer of this key can be gone on with: it ended more than {KEPT_S:g} s ago, or the "
+        "daemon that had it is gone; ask again from the start",
+        id=client_id,
     )
 
 

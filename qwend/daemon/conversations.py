@@ -183,6 +183,13 @@ class Turn:
     def is_worth_keeping(self, finish_reason: str) -> bool:
         return self.keeps and (finish_reason != "cancelled" or any(self._texts))
 
+    def is_kept(self, said: tuple[ChatMessage, ...]) -> bool:
+        """What `read` has brought ends with this very turn: an earlier process has kept it."""
+        answer = ChatMessage("assistant", "".join(self._texts))
+        assert self._begun is not None
+        turn = (*self._begun.new, answer)
+        return self._begun.said[-len(turn) :] == turn
+
     def keep(self, finish_reason: str, then: Callable[[QwendError | None], None]) -> None:
         """Call `then` once the turn is on the disk, or with why it is not."""
         begun = self._begun

@@ -26,6 +26,7 @@ from qwend.daemon.fd_store import FdStore, stored
 from qwend.daemon.host_status import host_status
 from qwend.daemon.host_watch import HostWatch
 from qwend.daemon.kept_connection import ConnectionKeeper
+from qwend.daemon.kept_requests import KeptRequests
 from qwend.daemon.listener import SocketPath, systemd_listener
 from qwend.daemon.notify import Notifier
 from qwend.daemon.reload import Reload, reload
@@ -78,16 +79,17 @@ class Daemon:
             prefix_bytes=config.cache.prefix_mb << 20,
         )
         self._conversations = self._keeper_of_conversations()
+        store, left = FdStore(self._notifier, world.environ), stored(world.environ, os.getpid())
+        self._kept_requests = KeptRequests.in_store(store, left)
         self._broker = Broker(
             config,
             time.monotonic,
             loop.call_later,
             self._host_watch.ledger,
             Conversations(config.sessions, self._conversations),
+            self._kept_requests,
         )
-        self._keeper = ConnectionKeeper(
-            FdStore(self._notifier, world.environ), stored(world.environ, os.getpid())
-        )
+        self._keeper = ConnectionKeeper(store, left)
         self._service = Service(
             self._broker,
             config.limits,
@@ -113,6 +115,7 @@ class Daemon:
         async with AsyncExitStack() as undo:
             undo.callback(self._notifier.close)
             undo.callback(self._keeper.close)
+            undo.callback(self._kept_requests.close)
             if self._conversations is not None:
                 undo.push_async_callback(self._conversations.close)
             self._watch(undo)
@@ -346,6 +349,7 @@ class Daemon:
         assert listener is not None
         undo.callback(self._clients.close_listener)
         await self._clients.take_over(self._keeper)
+        self._broker.reopen_parked()
         self._clients.listen(listener)
 
     def _become_ready(self) -> None:
@@ -392,6 +396,7 @@ class Daemon:
         message = "the daemon is stopping: connect again once it is back"
         self._broker.refuse(ErrorCode.SHUTTING_DOWN, message)
         self._clients.drain("shutting_down", message)
+        self._broker.leave_parked()
         await self._drained()
         self._broker.fail_all(None, ErrorCode.SHUTTING_DOWN, message)
         await self._clients.close(LAST_WORDS_S)

@@ -6,16 +6,19 @@ processes. Written by the front's event loop alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from qwend.engine.continuation import AnswerSoFar
 from qwend.engine.request import EngineRequest
 from qwend.wire.messages import DaemonMessage
+from qwend.wire.notices import Error
+from qwend.wire.replies import Done
 
 if TYPE_CHECKING:
     from qwend.daemon.conversations import Turn
+    from qwend.daemon.resolve import Submitted
 
 # Tokens a request may be ahead of what its client's outbox has taken: a frame is about 100 bytes,
 # so this is the most that a client that stops reading costs, 6 KiB a request.
@@ -32,8 +35,16 @@ class Owner(Protocol):
     def congested(self) -> bool:
         """True while what was sent waits unread: produce no more for now."""
 
-    def send(self, message: DaemonMessage) -> None:
-        """Queue a message to the owner. Never blocks, and does nothing once it is gone."""
+    @property
+    def page(self) -> int:
+        """Where the next front finds its connection (kept_page.py); 0: nowhere."""
+
+    def send(self, message: DaemonMessage, then: Callable[[], None] | None = None) -> None:
+        """Queue a message to the owner. Never blocks, and does nothing once it is gone.
+
+        then: called once the kernel has the message, to note that for the next front. A front that
+        dies before has neither said nor noted it; without `then` its client is in doubt.
+        """
 
 
 class Timer(Protocol):
@@ -48,6 +59,9 @@ class Entry:
     granted: tokens that may be made in all. so_far: those that have been.
     allowance: tokens the client allows in all; None: as fast as it reads.
     forwarded: admitted, so it counts as running. at_engine: the engine that runs now has it.
+    message: as the client sent it. note: its number in kept_requests.py; 0: it is not kept.
+    unwanted: its client has cancelled it. parked: its connection is lost, and it waits for another.
+    last: how it ended. keeping: how it ended for an earlier front, whose turn may be on the disk.
     deaths: of engines that had it, without its getting on in between; see blame.py.
     turn: of a session; settling: its answer is complete, and on its way to the disk.
     """
@@ -64,11 +78,23 @@ class Entry:
     at_engine: bool = False
     deaths: int = 0
     tokens_at_death: int = 0
+    message: Submitted | None = None
+    note: int = 0
+    parked: bool = False
+    unwanted: bool = False
+    last: Done | Error | None = None
+    keeping: Done | None = None
     deadline: Timer | None = field(default=None, repr=False)
 
     @property
     def id(self) -> int:
         return self.request.id
+
+    @property
+    def key(self) -> str | None:
+        """With which it can be gone on with."""
+        generation = getattr(self.message, "generation", None)
+        return None if generation is None else generation.resume
 
     @property
     def produced(self) -> int:
@@ -128,6 +154,23 @@ class Journal:
 
     def of_owner(self, owner: Owner) -> list[Entry]:
         return [entry for entry in self._by_id.values() if entry.owner is owner]
+
+    def hand(self, entry: Entry, owner: Owner, client_id: int, request_id: int) -> None:
+        """The entry belongs to another owner, under other ids: what is still under way for the old
+        ones finds nothing."""
+        del self._by_id[entry.id]
+        self._by_client.pop((id(entry.owner), entry.client_id), None)
+        entry.owner, entry.client_id = owner, client_id
+        entry.request = replace(entry.request, id=request_id)
+        self._by_id[request_id] = entry
+        self._by_client[id(owner), client_id] = entry
+
+    def leave(self, entry: Entry) -> None:
+        """The next front goes on with it: here it neither ends nor goes on."""
+        if self._by_id.pop(entry.id, None) is not None:
+            self._by_client.pop((id(entry.owner), entry.client_id), None)
+            if entry.deadline is not None:
+                entry.deadline.cancel()
 
     def close(self, entry: Entry, *, failed: bool) -> bool:
         """End an entry; False if it had ended before, and then nothing may be sent for it."""

@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 PAGES_NAME = f"{PREFIX}connections"
 _CONNECTION = f"{PREFIX}connection-"
+# Places of the store that are not for connections: the pages, and the notes of requests.
+RESERVED = 2
 
 
 class KeptConnection:
@@ -67,7 +69,7 @@ class KeptConnection:
 
 
 class ConnectionKeeper:
-    """For as many connections as the store has room for beside the pages themselves."""
+    """For as many connections as the store has room for beside what is noted of them."""
 
     def __init__(self, store: FdStore, stored: Mapping[str, int]) -> None:
         """stored: what an earlier process has kept, by name; the descriptors are ours now."""
@@ -75,7 +77,7 @@ class ConnectionKeeper:
         self._stored = dict(stored)
         for name in stored:
             store.has(name)
-        count = max(store.size - 1, 0)
+        count = max(store.size - RESERVED, 0)
         self._pages = self._old_pages(count)
         self._fresh = self._pages is None
         if self._pages is None and count:

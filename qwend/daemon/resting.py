@@ -23,6 +23,7 @@ class Resting:
 
     open_ids: the client's ids of its requests that have not ended, asked after `changed`.
     again: called for a `settle` when there may be something new to note.
+    may_rest: the requests that are open may be left to the next process; at_rest: they are.
     """
 
     def __init__(
@@ -31,6 +32,9 @@ class Resting:
         connection: Connection,
         open_ids: Callable[[], tuple[int, ...]],
         again: Callable[[], None],
+        *,
+        may_rest: Callable[[], bool],
+        at_rest: Callable[[], None],
     ) -> None:
         self.kept = kept
         self.rested = asyncio.Event()
@@ -38,6 +42,8 @@ class Resting:
         self._connection = connection
         self._open_ids = open_ids
         self._again = again
+        self._may_rest = may_rest
+        self._at_rest = at_rest
         self._open: tuple[int, ...] = ()
         self._changed = False
         self._wanted = False
@@ -60,9 +66,17 @@ class Resting:
         self._wanted = True
 
     def settle(
-        self, transport: asyncio.Transport, capabilities: tuple[str, ...], *, outgoing: bool
+        self,
+        transport: asyncio.Transport,
+        capabilities: tuple[str, ...],
+        *,
+        outgoing: bool,
+        in_doubt: bool,
     ) -> None:
-        """Note what another process would have to know now. outgoing: more will be written."""
+        """Note what another process would have to know now.
+
+        outgoing: more will be written; in_doubt: of some of it the next process knows nothing.
+        """
         kept = self.kept
         if kept is None or self.rested.is_set():
             return
@@ -72,12 +86,13 @@ class Resting:
         record = None
         if self._connection.buffered_bytes < PAGE_BYTES:  # else it is not even worth a try
             record = Record(capabilities, self._open, self._connection.held)
-        kept.settle(record, written=not (outgoing or unwritten))
+        kept.settle(record, written=not (in_doubt or unwritten))
         if unwritten and self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(LOOK_AGAIN_S, self._look_again)
-        if self._wanted and kept.at_rest and not self._open:
+        if self._wanted and not outgoing and kept.at_rest and self._may_rest():
             transport.pause_reading()
             self.rested.set()
+            self._at_rest()
 
     def end(self) -> bool:
         """The connection is gone; True if it was not left to the next process."""

@@ -39,7 +39,7 @@ from qwend.wire.connection import Connection
 from qwend.wire.events import BadMessage, EndOfStream, Event, ProtocolFailure
 from qwend.wire.messages import DaemonMessage
 from qwend.wire.notices import Error, GoAway, Pong, StatusReply
-from qwend.wire.replies import Done, FinishReason, Welcome
+from qwend.wire.replies import Done, FinishReason, Progress, Welcome
 from qwend.wire.requests import (
     Cancel,
     Chat,
@@ -53,6 +53,7 @@ from qwend.wire.requests import (
     Status,
     Tokenize,
 )
+from qwend.wire.resume import Resume
 from qwend.wire.sessions import Sessions, SessionsReply
 from qwend.wire.states import Side, State
 from qwend.wire.usage import Usage
@@ -72,6 +73,7 @@ CAPABILITIES = (
     "energy",
     "administration",
     "recovering",
+    "resume",
 )
 
 # A full outbox is for the client to empty, and what its running requests say meanwhile is little;
@@ -127,12 +129,22 @@ class Session(asyncio.BufferedProtocol):
         self._on_closed = on_closed
         self._left = record
         self._connection = Connection.resumed(record.held) if record else Connection(Side.DAEMON)
-        self._resting = Resting(kept, self._connection, self._open_ids, self._settle)
+        self._resting = Resting(
+            kept,
+            self._connection,
+            self._open_ids,
+            self._settle,
+            may_rest=lambda: service.broker.may_leave(self),
+            at_rest=lambda: service.broker.leave(self),
+        )
         self._asks = ConversationAsks(service.broker.conversations, self)
         self._capabilities = record.capabilities if record else ()
         self._transport: asyncio.Transport | None = None
         self._timer: Timer | None = None
         self._outgoing: list[bytes] = []  # what this turn of the loop has to say
+        self._notes: list[Callable[[], None]] = []  # of that, for the next front
+        self._in_doubt = False  # of some of that there is no note
+        self._ending: list[int] = []  # requests whose end is among it
         self._identity = NOBODY
         self._cut_off = False
         self.congested = False
@@ -152,6 +164,11 @@ class Session(asyncio.BufferedProtocol):
             return 0
         unread = 0 if self._transport is None else self._transport.get_write_buffer_size()
         return unread + sum(map(len, self._outgoing)) + self._connection.buffered_bytes
+
+    @property
+    def page(self) -> int:
+        """Where the next front finds what is noted of it; 0: nowhere."""
+        return 0 if self._resting.kept is None else self._resting.kept.number
 
     @property
     def kept(self) -> bool:
@@ -217,7 +234,7 @@ class Session(asyncio.BufferedProtocol):
 
     # Owner
 
-    def send(self, message: DaemonMessage) -> None:
+    def send(self, message: DaemonMessage, then: Callable[[], None] | None = None) -> None:
         if self._transport is None or self._transport.is_closing():
             return
         most = OUTBOXES * self._service.limits.outbox_bytes
@@ -228,6 +245,8 @@ class Session(asyncio.BufferedProtocol):
             message = for_client(message, administers=self.administers)
         told = as_understood(message, self._capabilities)
         if told is None:
+            if then is not None:
+                then()
             return
         try:
             frame = self._connection.send(told)
@@ -240,18 +259,32 @@ class Session(asyncio.BufferedProtocol):
         # CPU, and the second waits a tick (4 ms) behind a thread that computes.
         if not self._outgoing:
             asyncio.get_running_loop().call_soon(self.flush)
-        self._resting.writing()
-        if isinstance(message, Done | Error | SessionsReply):
-            self._resting.changed()
+        if then is not None:
+            self._notes.append(then)
+        elif not isinstance(message, Progress):  # nobody misses one
+            self._resting.writing()
+            self._in_doubt = True
+        if isinstance(message, Done | Error | SessionsReply) and message.id is not None:
+            self._ending.append(message.id)
         self._outgoing.append(frame)
 
     def flush(self) -> None:
         """Write what has been sent since the last turn of the loop."""
         outgoing, self._outgoing = self._outgoing, []
         if outgoing and self._transport is not None:
+            self._resting.writing()
             self._transport.write(outgoing[0] if len(outgoing) == 1 else b"".join(outgoing))
+            self._note_what_was_said()
             self._settle()
             self._service.held(self)
+
+    def _note_what_was_said(self) -> None:
+        notes, self._notes, self._in_doubt = self._notes, [], False
+        for note in notes:
+            note()
+        if self._ending:
+            self._ending.clear()
+            self._resting.changed()
 
     def close(self) -> None:
         """Close once what is in the outbox has been read."""
@@ -281,13 +314,18 @@ class Session(asyncio.BufferedProtocol):
             self.send(GoAway(reason, message))
 
     def rest(self) -> None:
-        """Of a kept connection: once nothing is under way, leave what comes to the next process."""
+        """Of a kept connection: once nothing is under way on it, leave what comes, and what its
+        requests still produce, to the next process."""
         self._resting.want()
         self._settle()
 
     def _go_on(self, left: Record) -> None:
-        """Where an earlier process was; what it was computing is lost."""
+        """Where an earlier process was; what it has not noted is lost."""
+        noted = self._service.broker.left_on(self.page)
         for client_id in left.open:
+            if client_id in noted:
+                self._service.broker.reopen(self, noted[client_id])
+                continue
             self.send(
                 Error(
                     ErrorCode.ENGINE_LOST,
@@ -335,6 +373,9 @@ class Session(asyncio.BufferedProtocol):
                     self.send(duplicate)
                 else:
                     self._asks.take(event)
+            case Resume():
+                self._resting.changed()
+                broker.take_up(self, event)
             case Credit():
                 broker.allow(self, event.id, event.tokens)
             case Cancel():
@@ -387,12 +428,16 @@ class Session(asyncio.BufferedProtocol):
 
     def _settle(self) -> None:
         if self._transport is not None and not self._transport.is_closing():
-            outgoing = bool(self._outgoing)
-            self._resting.settle(self._transport, self._capabilities, outgoing=outgoing)
+            self._resting.settle(
+                self._transport,
+                self._capabilities,
+                outgoing=bool(self._outgoing),
+                in_doubt=self._in_doubt,
+            )
 
     def _open_ids(self) -> tuple[int, ...]:
         entries = self._service.broker.journal.of_owner(self)
-        return (*(one.client_id for one in entries), *self._asks.open_ids)
+        return (*(one.client_id for one in entries), *self._asks.open_ids, *self._ending)
 
     def _end(self) -> None:
         """The client will say nothing more: nobody waits for its requests, whether or not what is

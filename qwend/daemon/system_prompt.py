@@ -25,6 +25,7 @@ class SystemPrompt:
 
     uid = PUBLIC_UID
     congested = False
+    page = 0
 
     def __init__(
         self, broker: Broker, progress: Callable[[float], None] = lambda fraction: None
@@ -52,7 +53,7 @@ class SystemPrompt:
         prefill = Prefill(self._next_id, messages=messages, priority="background")
         self._broker.submit(self, prefill)
 
-    def send(self, message: DaemonMessage) -> None:
+    def send(self, message: DaemonMessage, then: Callable[[], None] | None = None) -> None:
         if isinstance(message, Progress) and message.stage == "prefill":
             self._progress(message.done / max(message.total, 1))
         if isinstance(message, Progress) and message.stage == "recovering":

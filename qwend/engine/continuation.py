@@ -48,12 +48,20 @@ class AnswerSoFar:
 
     tokens: array[int] = field(default_factory=lambda: array("i"))  # ids fit: llama_token is int32
     prompt_tokens: int = 0
-    content_chars: int = 0
-    reasoning_chars: int = 0
     cached_tokens: int = 0
     started_s: float = 0.0
     first_token_s: float = 0.0
     last_token_s: float = 0.0
+    _contents: list[str] = field(default_factory=list)
+    _reasonings: list[str] = field(default_factory=list)
+
+    @property
+    def content(self) -> str:
+        return "".join(self._contents)
+
+    @property
+    def reasoning(self) -> str:
+        return "".join(self._reasonings)
 
     def start(self, event: Started) -> None:
         self.prompt_tokens = event.prompt_tokens
@@ -62,10 +70,14 @@ class AnswerSoFar:
 
     def extend(self, event: Produced) -> None:
         self.tokens.extend(event.ids)
-        self.content_chars += len(event.text)
-        self.reasoning_chars += len(event.reasoning)
+        self._contents.append(event.text)
+        if event.reasoning:
+            self._reasonings.append(event.reasoning)
         self.first_token_s = self.first_token_s or event.at_s
         self.last_token_s = event.at_s
+
+    def started_event(self, request_id: int) -> Started:
+        return Started(request_id, self.prompt_tokens, self.cached_tokens, self.started_s)
 
     def continuation(self) -> Continuation | None:
         """None: there is nothing to go on from."""
@@ -73,8 +85,8 @@ class AnswerSoFar:
             return None
         return Continuation(
             tuple(self.tokens),
-            self.content_chars,
-            self.reasoning_chars,
+            len(self.content),
+            len(self.reasoning),
             self.cached_tokens,
             self.started_s,
             self.first_token_s,

@@ -28,6 +28,7 @@ from qwend.wire.requests import (
     Status,
     Tokenize,
 )
+from qwend.wire.resume import Resume
 from qwend.wire.sessions import (
     SessionFacts,
     SessionMessage,
@@ -70,6 +71,7 @@ __all__ = [
     "Prompt",
     "ProtocolFailure",
     "Reload",
+    "Resume",
     "Role",
     "SessionFacts",
     "SessionMessage",

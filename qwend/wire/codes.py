@@ -43,6 +43,7 @@ class ErrorCode(StrEnum):
     FORBIDDEN = "forbidden", False, "Ask the operator for access."
     SHUTTING_DOWN = "shutting_down", False, "Connect again once the daemon is back."
     ENGINE_LOST = "engine_lost", False, "Send the request again."
+    UNKNOWN_REQUEST = "unknown_request", False, "Ask again from the start."
     POISON_REQUEST = "poison_request", False, "Change the request: the engine died of it twice."
     SLOW_CONSUMER = "slow_consumer", False, "Read faster, or give credit as you read."
     DEADLINE_EXCEEDED = "deadline_exceeded", False, "Allow more time, or ask for fewer tokens."

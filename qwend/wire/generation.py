@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 
 from qwend.wire import limits
 from qwend.wire.fields import Fields
+from qwend.wire.resume import read_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,8 @@ class Generation:
     """From acceptance to the last token."""
     credit: int | None = None
     """Tokens that may be sent before the first `credit` message; None: the daemon paces."""
+    resume: str | None = None
+    """A key with which the answer can be gone on with when its connection is lost."""
 
     def to_fields(self) -> dict[str, object]:
         given: dict[str, object] = {}
@@ -76,6 +79,7 @@ def read_generation(source: Fields) -> Generation:
         ignore_eos=source.boolean("ignore_eos") if source.has("ignore_eos") else None,
         deadline_s=_read_deadline(source) if source.has("deadline_s") else None,
         credit=integer("credit", 0, limits.COUNT_MAX),
+        resume=read_key(source, "resume") if source.has("resume") else None,
     )
 
 

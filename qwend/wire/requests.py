@@ -21,6 +21,7 @@ from qwend.wire.prompt import (
     read_messages,
     read_prompt,
 )
+from qwend.wire.resume import Resume
 from qwend.wire.sessions import Sessions, read_session, session_field
 
 
@@ -272,6 +273,7 @@ ClientMessage = (
     | Prefill
     | Tokenize
     | Sessions
+    | Resume
     | Cancel
     | Credit
     | Status

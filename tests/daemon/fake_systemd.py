@@ -24,6 +24,7 @@ import psutil
 
 from qwend.daemon.kept_connection import PAGES_NAME
 from qwend.daemon.kept_page import PAGE_BYTES, Doubt
+from qwend.daemon.kept_requests import REQUESTS_NAME
 from tests.support.daemon import DEADLINE_S, RawClient, daemon_env
 
 # Puts the descriptors where sd_listen_fds(3) wants them, and becomes the daemon.
@@ -50,6 +51,11 @@ class FakeSystemd:
     said: list[list[str]] = field(default_factory=list)
     store: dict[str, int] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def connections(self) -> list[str]:
+        """Those that are kept, by name."""
+        return [name for name in self.store if name not in (PAGES_NAME, REQUESTS_NAME)]
 
     @property
     def log(self) -> str:
@@ -133,17 +139,17 @@ class FakeSystemd:
 
     def greeted(self) -> RawClient:
         """A client whose connection is in the store."""
-        before = len(self.store)
+        before = len(self.connections)
         client = self.client()
         client.ping()
-        self.until(lambda: len(self.store) > before, "its connection is kept")
+        self.until(lambda: len(self.connections) > before, "its connection is kept")
         return client
 
     def wait_for_doubt(self, doubt: Doubt) -> None:
         """Until every connection that is kept has just this doubt."""
 
         def is_so() -> bool:
-            numbers = [name.rpartition("-")[2] for name in self.store if name != PAGES_NAME]
+            numbers = [name.rpartition("-")[2] for name in self.connections]
             pages = self.store[PAGES_NAME]
             flags = [os.pread(pages, 1, int(at) * PAGE_BYTES)[0] for at in numbers]
             return all(one == 0x80 | doubt for one in flags)

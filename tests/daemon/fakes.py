@@ -29,10 +29,13 @@ class FakeOwner:
 
     uid: int = 1000
     congested: bool = False
+    page: int = 0
     messages: list[DaemonMessage] = field(default_factory=list)
 
-    def send(self, message: DaemonMessage) -> None:
+    def send(self, message: DaemonMessage, then: Callable[[], None] | None = None) -> None:
         self.messages.append(message)
+        if then is not None:
+            then()
 
     def ends_of(self, client_id: int) -> list[Done | Error]:
         return [

@@ -7,6 +7,7 @@ import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -53,7 +54,7 @@ def test_an_idle_connection_goes_on_with_the_next_front(
 def test_a_client_of_the_library_notices_nothing(systemd: FakeSystemd) -> None:
     with Client(str(systemd.listener.getsockname())) as client:
         assert client.ping() > 0
-        systemd.until(lambda: len(systemd.store) == 2, "its connection is kept")
+        systemd.until(lambda: len(systemd.connections) == 1, "its connection is kept")
         systemd.kill()
         systemd.start_and_wait({})
         stream = client.chat("still there?")
@@ -72,19 +73,74 @@ def test_a_request_sent_while_there_is_no_front_is_answered_by_the_next(
         assert done["id"] == 7
 
 
-def test_what_ran_at_a_kill_ends_with_a_coded_error_and_the_connection_goes_on() -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_stream_goes_on_at_its_next_token_with_the_next_front(number: signal.Signals) -> None:
+    """Twice, and beside one that waits in the queue of the front."""
+    settings = {"QWEND_LIMITS_RUNNING_PER_UID": "1"}
+    digits = {"answer": "0123456789", "endless": True, "step_s": 0.002}
+    with fake_systemd() as systemd:
+        systemd.start_and_wait(digits, **settings)
+        with systemd.greeted() as client:
+            client.send({"op": "complete", "id": 9, "prompt": "hello", "max_tokens": 2000})
+            client.send({"op": "complete", "id": 10, "prompt": "waits", "max_tokens": 3})
+            messages = client.read_until("token", id=9)
+            for _ in range(2):
+                if number is signal.SIGKILL:
+                    systemd.kill()
+                else:
+                    systemd.stop(number)
+                systemd.start_and_wait(digits, **settings)
+                for _ in range(100):
+                    message = client.read()
+                    assert message is not None
+                    messages.append(message)
+            if not any(one["op"] == "done" for one in messages):
+                messages += client.read_until("done", id=9)
+            mine = [one for one in messages if one["id"] == 9]
+            assert {one["op"] for one in mine} <= {"progress", "accepted", "token", "done"}
+            assert sum(one["op"] == "accepted" for one in mine) == 1
+            tokens = [one for one in mine if one["op"] == "token"]
+            assert "".join(one["text"] for one in tokens) == "0123456789" * 200
+            assert [one["index"] for one in tokens] == list(range(2000))
+            assert mine[-1]["usage"]["completion_tokens"] == 2000
+            waited = client.read_until("done", id=10)
+            assert "".join(one.get("text", "") for one in waited) == "012"
+
+
+def test_credit_that_was_given_counts_with_the_next_front() -> None:
     with fake_systemd() as systemd:
         systemd.start_and_wait(SLOW)
         with systemd.greeted() as client:
-            # All that it has credit for has been said: nothing is under way at the kill.
-            client.send({"op": "complete", "id": 9, "prompt": "hello", "credit": 1})
+            client.send({"op": "complete", "id": 9, "prompt": "hello", "credit": 2})
+            client.send({"op": "credit", "id": 9, "tokens": 1})
+            assert len(tokens_of(client, 3)) == 3
+            systemd.kill()
+            systemd.start_and_wait(SLOW)
+            client.send({"op": "ping"})
+            assert [one["op"] for one in client.read_until("pong")] == ["pong"]
+            client.send({"op": "credit", "id": 9, "tokens": 2})
+            assert [one["index"] for one in tokens_of(client, 2)] == [3, 4]
+            client.send({"op": "cancel", "id": 9})
+            assert client.read_until("done")[-1]["usage"]["completion_tokens"] == 5
+
+
+def test_a_deadline_goes_on_over_the_front() -> None:
+    with fake_systemd() as systemd:
+        systemd.start_and_wait(SLOW)
+        with systemd.greeted() as client:
+            request = {"op": "complete", "id": 9, "prompt": "hello", "credit": 1}
+            client.send({**request, "deadline_s": 0.5})
             client.read_until("token", id=9)
             systemd.kill()
-            systemd.start_and_wait({})
-            told = client.read()
-            assert told is not None
-            assert (told["op"], told["id"], told["code"]) == ("error", 9, "engine_lost")
-            assert answer(client, "after", 9) == "after"
+            systemd.start_and_wait(SLOW)
+            assert client.read_until("error")[-1]["code"] == "deadline_exceeded"
+
+
+def tokens_of(client: RawClient, count: int) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    while len(found) < count:
+        found.append(client.read_until("token")[-1])
+    return found
 
 
 def test_a_part_of_a_message_is_not_lost(systemd: FakeSystemd) -> None:
@@ -122,54 +178,28 @@ def test_a_restart_says_no_goodbye_and_a_stop_ends_with_the_store(systemd: FakeS
         assert client.read() is None
 
 
-def test_a_stream_at_a_restart_is_drained_and_then_the_connection_rests() -> None:
-    with fake_systemd() as systemd:
-        systemd.start_and_wait(SLOW)
-        with systemd.greeted() as client, systemd.greeted() as idle:
-            client.send({"op": "complete", "id": 1, "prompt": "hello", "max_tokens": 200})
-            client.read_until("token")
-            assert systemd.stop() == 0
-            systemd.start_and_wait({})
-            ops = [one["op"] for one in client.read_until("done")]
-            assert set(ops) == {"token", "done"}
-            assert answer(client, "after", 2) == "after"
-            assert answer(idle, "after", 2) == "after"
-
-
-def test_a_stream_longer_than_the_drain_ends_with_an_error_and_its_connection_goes_on() -> None:
-    with fake_systemd() as systemd:
-        systemd.start_and_wait(SLOW, QWEND_LIMITS_DRAIN_S="0.1")
-        with systemd.greeted() as client:
-            client.send({"op": "complete", "id": 1, "prompt": "hello", "max_tokens": 100_000})
-            client.read_until("token")
-            assert systemd.stop() == 0
-            systemd.start_and_wait({})
-            assert client.read_until("error")[-1]["code"] == "shutting_down"
-            assert answer(client, "after", 2) == "after"
-
-
 def test_a_connection_that_ends_is_no_longer_kept_and_sees_its_end(systemd: FakeSystemd) -> None:
     with systemd.greeted() as client:
         client.socket.shutdown(socket.SHUT_WR)
         assert client.read() is None
-        systemd.until(lambda: list(systemd.store) == [PAGES_NAME], "the store is empty again")
+        systemd.until(lambda: not systemd.connections, "the store is empty again")
 
 
 def test_a_connection_that_breaks_the_protocol_is_told_and_closed(systemd: FakeSystemd) -> None:
     with systemd.greeted() as client:
         client.send_bytes(bytes(4))
         assert [one["op"] for one in client.read_to_the_end()] == ["error"]
-        systemd.until(lambda: list(systemd.store) == [PAGES_NAME], "the store is empty again")
+        systemd.until(lambda: not systemd.connections, "the store is empty again")
 
 
 def test_places_are_used_again_and_more_than_there_are_is_no_fault() -> None:
-    with fake_systemd(store_size=3) as systemd:
+    with fake_systemd(store_size=4) as systemd:
         systemd.start_and_wait({})
         for _ in range(5):
             with systemd.greeted(), systemd.greeted(), systemd.client() as third:
                 third.ping()
-                assert len(systemd.store) == 3
-            systemd.until(lambda: list(systemd.store) == [PAGES_NAME], "all are gone")
+                assert len(systemd.connections) == 2
+            systemd.until(lambda: not systemd.connections, "all are gone")
         with systemd.greeted() as kept, systemd.greeted(), systemd.client() as left_out:
             systemd.stop()
             systemd.start_and_wait({})
@@ -188,7 +218,8 @@ def test_without_a_store_everybody_is_told_goodbye() -> None:
 
 
 def test_a_connection_that_has_not_said_hello_is_not_kept(systemd: FakeSystemd) -> None:
-    with systemd.client(hello=False) as client:
+    # Accepted in order: the one that is greeted later shows that the first was.
+    with systemd.client(hello=False) as client, systemd.greeted():
         systemd.kill()
         systemd.start_and_wait({})
         assert client.read() is None
@@ -215,7 +246,7 @@ def test_what_the_client_can_do_is_remembered() -> None:
         with systemd.client(hello=False) as client:
             client.send({"op": "hello", "protocol": "qwend/1", "capabilities": ["reasoning"]})
             client.ping()
-            systemd.until(lambda: len(systemd.store) == 2, "it is kept")
+            systemd.until(lambda: len(systemd.connections) == 1, "it is kept")
             systemd.kill()
             systemd.start_and_wait(script)
             chat = {"op": "chat", "id": 1, "messages": [{"role": "user", "content": "hello"}]}

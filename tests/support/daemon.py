@@ -89,6 +89,21 @@ class RunningDaemon:
             return True
         return False
 
+    def restart(self, number: int) -> None:
+        """End it with this signal, and wait until the next one listens."""
+        self.process.send_signal(number)
+        self.process.wait(DEADLINE_S)
+        with self._log.open("a") as stderr:
+            self.process = subprocess.Popen(
+                self.process.args,
+                stdin=subprocess.DEVNULL,
+                stdout=stderr,
+                stderr=stderr,
+                env=self.env,
+                text=True,
+            )
+        wait_until(self.is_up, "the next one listens")
+
     def stop(self) -> int:
         """SIGTERM, and the exit status. Whatever is left of it is killed."""
         if self.process.poll() is None:

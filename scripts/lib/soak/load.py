@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from qwend.client import AsyncClient, ClientError, RequestFailed
+from qwend.client import AskedAgain, AsyncClient, ClientError, ConnectionLost, RequestFailed
 from tests.wire.vectors import Refused, refused
 
 from .ledger import Asked, Ledger
@@ -242,6 +242,8 @@ async def _read_library(load: Load, client: AsyncClient, asked: Asked, ask: dict
     else:
         stream = await client.complete(ask["prompt"], **given)
     async for event in stream.events():
+        if isinstance(event, AskedAgain):  # what is kept over the front's death is to be found
+            raise ConnectionLost("the daemon knew nothing of the request any more")
         load.feed(asked, event.to_map())
         if asked.cancel_at is not None and len(asked.check.ids) >= asked.cancel_at:
             asked.cancel_at = None

@@ -1,0 +1,263 @@
+"""What the next front must know of each request, noted as it happens.
+
+Owns the notes of requests that can be gone on with: those of connections that systemd keeps, and
+those with a resume key. A front that begins reads what the last one has left, once. Each note is
+written after the session was given the message that it is about and before that one's doubt ends
+(kept_page.py), so what is noted and what was written agree wherever there is no doubt.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, Self
+
+from qwend.daemon.fd_store import PREFIX, FdStore
+from qwend.daemon.kept_connection import RESERVED
+from qwend.daemon.kept_log import KeptLog
+from qwend.engine.continuation import AnswerSoFar
+from qwend.engine.events import Produced, Started
+from qwend.errors import QwendError
+from qwend.wire.frame import encode_frame
+from qwend.wire.messages import parse_client, parse_daemon
+from qwend.wire.notices import Error
+from qwend.wire.replies import Done
+from qwend.wire.requests import Chat, Complete, Prefill, Tokenize
+
+log = logging.getLogger(__name__)
+
+REQUESTS_NAME = f"{PREFIX}requests"
+Request = Chat | Complete | Prefill | Tokenize
+# Notes of requests that are over are swept out when there are so many bytes of them.
+SWEEP_BYTES = 1 << 20
+
+
+@dataclass(slots=True)
+class Left:
+    """One request as the front before us has left it. Seconds are of CLOCK_MONOTONIC.
+
+    message: as it came, with its seed. page: of its connection (kept_page.py); 0: it has none.
+    last: its end, kept for who has not heard it. parked_s: since when it has no connection.
+    keeping: how it ended, while its turn was on the way to the disk.
+    """
+
+    number: int
+    uid: int
+    page: int
+    client_id: int
+    message: Request
+    received_s: float
+    deadline_s: float | None
+    allowance: int | None
+    so_far: AnswerSoFar = field(default_factory=AnswerSoFar)
+    last: Done | Error | None = None
+    parked_s: float | None = None
+    keeping: Done | None = None
+
+    @property
+    def so_far_tokens(self) -> int:
+        return len(self.so_far.tokens)
+
+
+class KeptRequests:
+    """log: None where nothing is kept; every call does nothing then."""
+
+    def __init__(self, log: KeptLog | None) -> None:
+        self._log = log
+        self._left = _read(log) if log is not None else {}
+        self._numbers = count(max(self._left, default=0) + 1)
+        self._notes: dict[int, list[bytes]] = {}
+        self._live_bytes = 0
+
+    @classmethod
+    def in_store(cls, store: FdStore, stored: dict[str, int]) -> Self:
+        """With the log that an earlier process has kept, or a new one; takes it out of `stored`."""
+        fd = stored.pop(REQUESTS_NAME, None)
+        kept = None if fd is None else KeptLog.open(fd)
+        if fd is not None and kept is None:
+            log.warning("what an earlier qwend noted of its requests cannot be read")
+            os.close(fd)
+        if kept is not None:
+            store.has(REQUESTS_NAME)
+        elif store.size > RESERVED:
+            if fd is not None:
+                store.has(REQUESTS_NAME)
+                store.drop(REQUESTS_NAME)
+            kept = KeptLog.create()
+            store.keep(REQUESTS_NAME, kept.fd)
+        return cls(kept)
+
+    def left_on(self, page: int) -> dict[int, Left]:
+        """Take what was left of the connection with this page, by the client's id."""
+        found = [one for one in self._left.values() if one.page == page and page]
+        for one in found:
+            del self._left[one.number]
+        return {one.client_id: one for one in found}
+
+    def left_parked(self) -> list[Left]:
+        """Take all the rest that somebody may come for."""
+        rest, self._left = list(self._left.values()), {}
+        return [one for one in rest if _key(one.message) is not None]
+
+    def sweep(self) -> None:
+        """Forget what an earlier front has left and nobody took."""
+        if self._log is not None:
+            self._left = {}
+            self._log.replace(note for notes in self._notes.values() for note in notes)
+
+    def open(self, left: Left) -> int:
+        """Note a request, as far as it is; return its number, 0 if it is not kept."""
+        if self._log is None or not (left.page or _key(left.message)):
+            return 0
+        number = next(self._numbers)
+        so_far = left.so_far
+        self._notes[number] = []
+        self._note(
+            number,
+            {
+                "is": "open",
+                "uid": left.uid,
+                "page": left.page,
+                "client_id": left.client_id,
+                "message": left.message.to_map(),
+                "received_s": left.received_s,
+                "deadline_s": left.deadline_s,
+                "allowance": left.allowance,
+            },
+        )
+        if so_far.started_s:
+            self.start(number, so_far.started_event(0))
+            self._note(number, _said(so_far))
+        return number if number in self._notes else 0
+
+    def start(self, number: int, event: Started) -> None:
+        said = {"prompt": event.prompt_tokens, "cached": event.cached_tokens, "at_s": event.at_s}
+        self._note(number, {"is": "start", **said})
+
+    def extend(self, number: int, event: Produced) -> None:
+        said = {"ids": event.ids, "text": event.text, "reasoning": event.reasoning}
+        self._note(number, {"is": "token", "at_s": event.at_s, **said})
+
+    def allow(self, number: int, allowance: int) -> None:
+        self._note(number, {"is": "allow", "allowance": allowance})
+
+    def move(self, number: int, page: int, client_id: int) -> None:
+        """It belongs to another connection now."""
+        self._note(number, {"is": "move", "page": page, "client_id": client_id})
+
+    def park(self, number: int, now: float) -> None:
+        """It has no connection any more."""
+        self._note(number, {"is": "park", "at_s": now})
+
+    def keep(self, number: int, done: Done) -> None:
+        """The answer is complete, and its turn goes to the disk."""
+        self._note(number, {"is": "keeping", "done": done.to_map()})
+
+    def end(self, number: int, last: Done | Error) -> None:
+        """It is over, and its end is kept for who has not heard it."""
+        self._note(number, {"is": "end", "last": last.to_map()})
+
+    def forget(self, number: int) -> None:
+        """Nobody will come for it."""
+        if number in self._notes:
+            self._note(number, {"is": "gone"})
+            self._live_bytes -= sum(map(len, self._notes.pop(number, ())))
+
+    def close(self) -> None:
+        if self._log is not None:
+            self._log.close()
+
+    def _note(self, number: int, fields: Mapping[str, Any]) -> None:
+        notes = self._notes.get(number)
+        if notes is None or self._log is None:
+            return
+        try:
+            frame = encode_frame({"n": number, **fields})
+        except QwendError:
+            self._give_up(number)
+            return
+        notes.append(frame)
+        self._live_bytes += len(frame)
+        if self._log.used_bytes - self._live_bytes > SWEEP_BYTES:
+            self.sweep_live()
+        elif not self._log.append(frame) and not self.sweep_live():
+            self._give_up(number)
+
+    def sweep_live(self) -> bool:
+        assert self._log is not None
+        return self._log.replace(note for notes in self._notes.values() for note in notes)
+
+    def _give_up(self, number: int) -> None:
+        """It is too long to be kept: without its connection it ends."""
+        log.info("a request is too long to be kept over a restart")
+        self._live_bytes -= sum(map(len, self._notes.pop(number, ())))
+
+
+def _read(log: KeptLog) -> dict[int, Left]:
+    found: dict[int, Left] = {}
+    for note in log.read():
+        with suppress(QwendError, KeyError, TypeError, ValueError):
+            _apply(found, note)
+    return found
+
+
+def _apply(found: dict[int, Left], note: Mapping[str, Any]) -> None:
+    number, kind = int(note["n"]), note["is"]
+    if kind == "open":
+        message = parse_client(note["message"])
+        assert isinstance(message, Request)
+        found[number] = Left(
+            number,
+            note["uid"],
+            note["page"],
+            note["client_id"],
+            message,
+            note["received_s"],
+            note["deadline_s"],
+            note["allowance"],
+        )
+        return
+    left = found[number]
+    match kind:
+        case "start":
+            left.so_far.start(Started(0, note["prompt"], note["cached"], note["at_s"]))
+        case "token":
+            ids = tuple(note["ids"])
+            left.so_far.first_token_s = left.so_far.first_token_s or note.get("first_s", 0.0)
+            left.so_far.extend(Produced(0, 0, ids, note["text"], note["at_s"], note["reasoning"]))
+        case "allow":
+            left.allowance = note["allowance"]
+        case "move":
+            left.page, left.client_id, left.parked_s = note["page"], note["client_id"], None
+        case "park":
+            left.page, left.parked_s = 0, note["at_s"]
+        case "keeping":
+            done = parse_daemon(note["done"])
+            assert isinstance(done, Done)
+            left.keeping = done
+        case "end":
+            last = parse_daemon(note["last"])
+            assert isinstance(last, Done | Error)
+            left.last = last
+        case "gone":
+            del found[number]
+
+
+def _said(so_far: AnswerSoFar) -> dict[str, Any]:
+    """All that was said, as one note."""
+    return {
+        "is": "token",
+        "at_s": so_far.last_token_s,
+        "first_s": so_far.first_token_s,
+        "ids": list(so_far.tokens),
+        "text": so_far.content,
+        "reasoning": so_far.reasoning,
+    }
+
+
+def _key(message: Request) -> str | None:
+    return message.generation.resume if isinstance(message, Chat | Complete) else None
