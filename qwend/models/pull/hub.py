@@ -74,7 +74,7 @@ class Hub:
             commit = answer.header("X-Repo-Commit")
         return (
             sha256 if DIGEST.fullmatch(sha256) else "",
-            int(told) if told.isascii() and told.isdigit() else None,
+            (int(told) or None) if told.isascii() and told.isdigit() else None,
             commit if commit.isalnum() and commit.isascii() else "",
         )
 
