@@ -13,6 +13,7 @@ from qwend.daemon.blame import GETS_ON_TOKENS
 from qwend.daemon.supervisor import MOST_DEATHS
 from tests.support.daemon import RunningDaemon, running_daemon, wait_until
 
+pytestmark = pytest.mark.row("F1")
 # Decodes of a start: 8 of the calibration, then 1 of the system prompt.
 FIRST_PREFILL = 9
 
