@@ -15,6 +15,8 @@ from qwend.cli.report import is_coloured
 from qwend.cli.wrap import Wrapper
 from qwend.wire import Done, Progress
 
+BEGINS_ANEW = "(the daemon was restarted and knew nothing of the answer: it begins again)"
+
 # A model can be made to say anything: escape sequences could rewrite the screen or the title. Tab
 # and line feed stay; carriage return would overwrite the line.
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")

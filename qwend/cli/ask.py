@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from qwend.cli.answer import Screen, Waiting, ending, figures
+from qwend.cli.answer import BEGINS_ANEW, Screen, Waiting, ending, figures
 from qwend.cli.connection import connect, socket_option
 from qwend.cli.exits import Exit
 from qwend.cli.generation import (
@@ -22,7 +22,7 @@ from qwend.cli.generation import (
 )
 from qwend.cli.report import say_dim
 from qwend.cli.text_input import read_text
-from qwend.client import ChatMessage, Done, Progress, Token, TokenStream
+from qwend.client import AskedAgain, ChatMessage, ConnectionLost, Done, Progress, Token, TokenStream
 from qwend.wire import Priority
 
 
@@ -93,6 +93,8 @@ def _follow(stream: TokenStream, screen: Screen | None) -> Done:
         for event in stream.events():
             if isinstance(event, Progress):
                 waiting.show(event)
+            elif isinstance(event, AskedAgain):
+                _begin_anew(screen)
             elif isinstance(event, Token):
                 waiting.clear()
                 if screen is not None:
@@ -101,6 +103,16 @@ def _follow(stream: TokenStream, screen: Screen | None) -> Done:
     finally:
         waiting.clear()
     return stream.wait()
+
+
+def _begin_anew(screen: Screen | None) -> None:
+    """Raises: ConnectionLost where a program reads along: half an answer must not precede one."""
+    if screen is None:
+        return
+    if not sys.stdout.isatty():
+        raise ConnectionLost("the daemon was restarted in the middle of the answer; ask again")
+    screen.end_line()
+    say_dim(BEGINS_ANEW)
 
 
 def _as_json(stream: TokenStream, done: Done, model: str) -> str:

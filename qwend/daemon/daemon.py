@@ -316,7 +316,7 @@ class Daemon:
         return 0 if self._broker.gauges is None else self._broker.gauges.prefix_bytes
 
     def _engine_lost(self, reason: str) -> None:
-        self._broker.engine_lost(f"{reason}; the engine is being started again, send it again")
+        self._broker.engine_lost(reason)
         self._state.move(Condition.WARMING, f"engine lost: {reason}")
         self._notifier.status(self._status_line())
 

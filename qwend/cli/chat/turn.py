@@ -9,13 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from qwend.cli.answer import Screen, Waiting, ending, figures
+from qwend.cli.answer import BEGINS_ANEW, Screen, Waiting, ending, figures
 from qwend.cli.chat.conversation import Conversation
 from qwend.cli.chat.interrupt import first_calls
 from qwend.cli.chat.link import Link
 from qwend.cli.chat.session import answer_kept
-from qwend.cli.report import describe
-from qwend.client import ClientError, ConnectionLost, Done, Progress, RequestFailed, Token
+from qwend.cli.report import describe, say_dim
+from qwend.client import (
+    AskedAgain,
+    ClientError,
+    ConnectionLost,
+    Done,
+    Progress,
+    RequestFailed,
+    Token,
+)
 from qwend.client.options import GenerationOptions
 from qwend.errors import QwendError
 
@@ -112,6 +120,10 @@ class Turns:
                 for event in stream.events():
                     if isinstance(event, Progress):
                         waiting.show(event)
+                    elif isinstance(event, AskedAgain):
+                        self._screen.end_line()
+                        say_dim(BEGINS_ANEW)
+                        self._text = ""
                     elif isinstance(event, Token) and not interrupts.count:
                         waiting.clear()
                         # No part of the conversation: the model is not to look back on it.

@@ -1,0 +1,163 @@
+"""An answer that nobody reads waits for its reader, but not for ever."""
+
+from __future__ import annotations
+
+import pytest
+
+from qwend.daemon.broker import Broker
+from qwend.daemon.resumable import ENDS_PER_UID, KEPT_S, PIECE_CHARS, missing
+from qwend.engine.events import Produced, Started
+from qwend.engine.request import EngineRequest
+from qwend.wire.replies import Accepted, Done, Token
+from qwend.wire.resume import Resume
+from tests.daemon.fakes import (
+    FakeEngine,
+    FakeOwner,
+    FakeTimers,
+    complete,
+    config_with,
+    entry_of,
+    finished,
+)
+
+KEY = "a key of mine"
+
+
+@pytest.fixture
+def timers() -> FakeTimers:
+    return FakeTimers()
+
+
+@pytest.fixture
+def engine() -> FakeEngine:
+    return FakeEngine()
+
+
+@pytest.fixture
+def broker(timers: FakeTimers, engine: FakeEngine) -> Broker:
+    broker = Broker(config_with(), timers.clock, timers.call_later)
+    broker.attach_engine(engine)
+    return broker
+
+
+def begun(broker: Broker, engine: FakeEngine, owner: FakeOwner) -> int:
+    broker.submit(owner, complete(4, resume=KEY))
+    request_id = engine.submitted[-1]
+    broker.handle([Started(request_id, 5, 2, 100.5), Produced(request_id, 0, (7,), "xy", 101.0)])
+    return request_id
+
+
+def resume(tokens: int, text_chars: int, client_id: int = 9) -> Resume:
+    return Resume(client_id, KEY, tokens, text_chars)
+
+
+def test_a_disconnect_stops_the_work_and_keeps_the_answer(
+    broker: Broker, engine: FakeEngine
+) -> None:
+    owner, back = FakeOwner(), FakeOwner()
+    request_id = begun(broker, engine, owner)
+    broker.drop(owner)
+    assert engine.cancelled == [request_id]
+    broker.handle([finished(request_id, "cancelled")])  # what the engine still says of it
+    assert len(broker.journal) == 1
+    broker.take_up(back, resume(0, 1))
+    assert back.messages == [Accepted(9, 5, 2), Token(9, 0, (7,), "y")]
+    again = EngineRequest.from_map(engine.messages[-1]["request"])
+    assert again.id != request_id
+    assert again.continuation is not None
+    assert again.continuation.tokens == (7,)
+    broker.handle([Produced(again.id, 1, (8,), "z", 102.0), finished(again.id)])
+    assert back.messages[-2] == Token(9, 1, (8,), "z")
+    assert back.done_of(9).finish_reason == "stop"
+    assert len(broker.journal) == 0
+
+
+def test_after_a_minute_nobody_is_waited_for(
+    broker: Broker, engine: FakeEngine, timers: FakeTimers
+) -> None:
+    owner, back = FakeOwner(), FakeOwner()
+    begun(broker, engine, owner)
+    broker.drop(owner)
+    timers.advance(KEPT_S)
+    assert len(broker.journal) == 0
+    broker.take_up(back, resume(0, 0))
+    assert back.error_of(9).code == "unknown_request"
+
+
+def test_another_user_with_the_key_gets_nothing(broker: Broker, engine: FakeEngine) -> None:
+    thief = FakeOwner(uid=1001)
+    begun(broker, engine, FakeOwner(uid=1000))
+    broker.take_up(thief, resume(0, 0))
+    assert thief.error_of(9).code == "unknown_request"
+    assert len(thief.messages) == 1
+
+
+def test_the_end_can_be_heard_again_for_a_minute(
+    broker: Broker, engine: FakeEngine, timers: FakeTimers
+) -> None:
+    request_id = begun(broker, engine, FakeOwner())
+    broker.handle([finished(request_id)])
+    back = FakeOwner()
+    broker.take_up(back, resume(1, 2))
+    assert [type(one) for one in back.messages] == [Accepted, Done]
+    timers.advance(KEPT_S)
+    late = FakeOwner()
+    broker.take_up(late, resume(1, 2))
+    assert late.error_of(9).code == "unknown_request"
+
+
+def test_of_many_ends_the_oldest_are_forgotten(broker: Broker, engine: FakeEngine) -> None:
+    owner = FakeOwner()
+    for number in range(ENDS_PER_UID + 1):
+        broker.submit(owner, complete(number, resume=f"{KEY} {number}"))
+        broker.handle([finished(engine.submitted[-1])])
+    back = FakeOwner()
+    for number in (0, 1, ENDS_PER_UID):
+        broker.take_up(back, Resume(number, f"{KEY} {number}", 0, 0))
+    assert back.error_of(0).code == "unknown_request"
+    assert back.done_of(1).finish_reason == back.done_of(ENDS_PER_UID).finish_reason == "stop"
+
+
+def test_one_that_was_cancelled_is_not_waited_for(broker: Broker, engine: FakeEngine) -> None:
+    owner = FakeOwner()
+    begun(broker, engine, owner)
+    broker.cancel(owner, 4)
+    broker.drop(owner)
+    assert len(broker.journal) == 0
+
+
+def test_while_it_waits_it_takes_no_place(broker: Broker, engine: FakeEngine) -> None:
+    owner = FakeOwner()
+    begun(broker, engine, owner)
+    broker.drop(owner)
+    assert broker.admission.of_each_uid().get(owner.uid, (0, 0)) == (0, 0)
+
+
+def test_a_deadline_holds_while_nobody_reads(
+    broker: Broker, engine: FakeEngine, timers: FakeTimers
+) -> None:
+    owner, back = FakeOwner(), FakeOwner()
+    broker.submit(owner, complete(4, resume=KEY, deadline_s=5.0))
+    broker.drop(owner)
+    timers.advance(5.0)
+    broker.take_up(back, resume(0, 0))
+    assert back.error_of(9).code == "deadline_exceeded"
+
+
+def test_more_than_was_said_cannot_have_been_received(broker: Broker, engine: FakeEngine) -> None:
+    back = FakeOwner()
+    begun(broker, engine, FakeOwner())
+    broker.take_up(back, resume(2, 0))
+    assert back.error_of(9).code == "unknown_request"
+
+
+def test_a_long_rest_comes_in_pieces_that_fit_a_frame() -> None:
+    entry = entry_of(FakeOwner())
+    text = "é" * (2 * PIECE_CHARS + 10)
+    entry.so_far.extend(Produced(1, 0, (1, 2, 3), text, 1.0, "a" * (PIECE_CHARS + 1)))
+    pieces = list(missing(entry, Resume(9, KEY, 1, 5, 2)))
+    assert "".join(one.text for one in pieces) == text[5:]
+    assert "".join(one.reasoning for one in pieces) == "a" * (PIECE_CHARS - 1)
+    assert [one.ids for one in pieces if one.ids] == [(2, 3)]
+    assert {one.index for one in pieces} == {1}
+    assert max(len(one.text) + len(one.reasoning) for one in pieces) <= 2 * PIECE_CHARS
