@@ -94,3 +94,11 @@ def test_more_tokens_than_were_asked_for_are_found() -> None:
 def test_an_unknown_answer_is_judged_by_its_order_alone() -> None:
     assert checked(ACCEPTED, token(0, 7, text="x"), done(1, "length"), answer=None).faults == []
     assert checked(ACCEPTED, token(1, 7, text="x"), answer=None).faults != []
+
+
+def test_an_answer_that_was_asked_again_begins_at_its_first_token() -> None:
+    check = checked(*RIGHT[:3])
+    check.begin_anew()
+    for message in (*RIGHT, done(3)):
+        check.feed(message)
+    assert check.faults == []

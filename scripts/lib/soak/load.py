@@ -101,6 +101,11 @@ class Load:
         if message["op"] == "token":
             self.ledger.tokens += len(message["ids"])
 
+    def asked_again(self, asked: Asked) -> None:
+        """The daemon knows the request no more: with a store for its notes it always should."""
+        asked.check.begin_anew()
+        self.ledger.find("broken", f"{asked.client}, {asked.op}: had to be asked again")
+
     def hung(self, asked: Asked) -> None:
         waited = self.ledger.clock() - max(asked.at_s, asked.heard_s)
         self.ledger.find("hang", f"{asked.client}, {asked.op}: nothing for {waited:.0f} s")

@@ -42,6 +42,10 @@ class StreamCheck:
             return f"done:{self.end['finish_reason']}"
         return f"error:{self.end['code']}"
 
+    def begin_anew(self) -> None:
+        """The library had to ask again: what was read no longer counts."""
+        self.ids, self.text, self.accepted = [], "", 0
+
     def feed(self, message: Mapping[str, Any]) -> None:
         op = message["op"]
         if self.end is not None:
