@@ -60,7 +60,8 @@ class ConversationFile:
             try:
                 self._store = self._open()
             except (sqlite3.Error, Damaged) as error:
-                if not is_damage(error):
+                # Our own statements are right: what they are refused for is in the file.
+                if not is_damage(error, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_MISMATCH):
                     raise
                 self._store = self._renew(error)
         return self._store
@@ -135,10 +136,11 @@ class ConversationFile:
             os.fsync(fd)
 
 
-def is_damage(error: Exception) -> bool:
+def is_damage(error: Exception, *further: int) -> bool:
+    """further: codes that mean it, too."""
     code = getattr(error, "sqlite_errorcode", 0) or 0
     # The lower byte is the kind, the rest says more of it.
-    return isinstance(error, Damaged) or (code & 0xFF) in DAMAGE
+    return isinstance(error, Damaged) or (code & 0xFF) in (*DAMAGE, *further)
 
 
 def _check_names(path: Path, fd: int) -> None:

@@ -40,7 +40,7 @@ def _readable(
     """Each conversation of a damaged database, None where it cannot be read whole."""
     try:
         connection = connect(aside)
-    except sqlite3.Error as error:
+    except (sqlite3.Error, Damaged) as error:
         log.warning("nothing can be read of %s: %s", aside, error)
         return
     with closing(connection):

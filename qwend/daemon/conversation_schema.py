@@ -69,7 +69,10 @@ class Damaged(Exception):
 
 
 def connect(path: Path, *, is_new: bool = False) -> sqlite3.Connection:
-    """Open a file that is there. is_new: it has nothing in it yet. Raises: sqlite3.Error."""
+    """Open a file that is there. is_new: it has nothing in it yet.
+
+    Raises: sqlite3.Error, or Damaged.
+    """
     # The front opens, writes and closes it in one thread, but not in the one that made it where
     # nothing runs in threads, as in tests.
     connection = sqlite3.connect(
@@ -85,6 +88,12 @@ def connect(path: Path, *, is_new: bool = False) -> sqlite3.Connection:
     try:
         for pragma in (*OF_NEW_ONES, *PRAGMAS) if is_new else PRAGMAS:
             connection.execute(f"PRAGMA {pragma}").fetchall()
+        # The first look into the file: an error of SQLite quotes what it found, and Python may not
+        # be able to read that.
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
+    except UnicodeDecodeError as error:
+        connection.close()
+        raise Damaged("it has text that is none") from error
     except BaseException:
         connection.close()
         raise

@@ -165,7 +165,7 @@ class ConversationStore:
             self._connection, f"SELECT uid, {_FACTS}, crc FROM conversation WHERE id = ?", number
         )
         facts = SessionFacts(*fields)
-        if crc != _crc(uid, *astuple(facts)):
+        if crc != _crc(number, uid, *astuple(facts)):
             raise Damaged(f"the row of session {number} has changed by itself")
         said = list(self._messages(number))
         if (len(said), size_of(said)) != (facts.messages, facts.bytes):
@@ -221,7 +221,7 @@ class ConversationStore:
         if not rows:
             return None
         number, crc, *fields = rows[0]
-        if crc != _crc(uid, *fields):
+        if crc != _crc(number, uid, *fields):
             raise Damaged(f"the row of session {number} has changed by itself")
         return number, SessionFacts(*fields)
 
@@ -240,15 +240,19 @@ class ConversationStore:
 
     def _put(self, uid: int, facts: SessionFacts, number: int | None) -> int:
         """Write the row of a session, a new one if it has no number yet. Returns its number."""
+        if number is None:
+            # Before the row, for it is in the checksum: which messages are whose is said once only.
+            (highest,) = first_row(self._connection, "SELECT max(id) FROM conversation")
+            number = (highest or 0) + 1
         fields = astuple(facts)
-        cursor = self._connection.execute(
+        self._connection.execute(
             f"INSERT INTO conversation (id, uid, {_FACTS}, crc) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "
             "ON CONFLICT (id) DO UPDATE SET name = excluded.name, turns = excluded.turns, "
             "messages = excluded.messages, bytes = excluded.bytes, "
             "changed_s = excluded.changed_s, crc = excluded.crc",
-            (number, uid, *fields, _crc(uid, *fields)),
+            (number, uid, *fields, _crc(number, uid, *fields)),
         )
-        return number if number is not None else int(cursor.lastrowid or 0)
+        return number
 
     def _add(self, number: int, said: Sequence[SessionMessage], base: int) -> None:
         for place, message in enumerate(said, base):

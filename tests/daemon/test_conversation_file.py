@@ -428,6 +428,38 @@ def test_a_page_that_nobody_reads_is_looked_at_too(folder: Path) -> None:
     assert "4 of 4 could be saved" in degraded[0]
 
 
+def test_rows_that_a_changed_schema_mixes_up_are_not_taken_for_one_session(folder: Path) -> None:
+    """Without INTEGER the rows are found by another index, which was never written."""
+    path = folder / "sessions" / NAME
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"id INTEGER PRIMARY", b"id INTEGEB PRIMARY", 1))
+    found, degraded = after_damage(folder)
+    assert found is not None
+    for (_, name), said in found.items():
+        assert all(each.split()[3] == f"{name}:" for each in said)
+    assert "could be saved" in degraded[0]
+
+
+def test_a_schema_that_is_no_text_is_damage(folder: Path) -> None:
+    """SQLite quotes it in its error, and Python cannot read that."""
+    path = folder / "sessions" / NAME
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"TABLE message (", b"TABLE \xccess\xcce (", 1))
+    found, degraded = after_damage(folder)
+    assert found == {}
+    assert "0 of 0 could be saved" in degraded[0]
+
+
+def test_a_format_that_sqlite_does_not_have_is_damage(folder: Path) -> None:
+    path = folder / "sessions" / NAME
+    data = bytearray(path.read_bytes())
+    data[47] = 5  # "schema format number", at most 4 (sqlite.org/fileformat2.html, 1.3.11)
+    path.write_bytes(data)
+    found, degraded = after_damage(folder)
+    assert found == {}
+    assert "unsupported file format" in degraded[0]
+
+
 def test_damage_twice_in_a_second_keeps_both_files(folder: Path) -> None:
     for _ in range(2):
         (folder / "sessions" / NAME).write_bytes(b"damaged")
