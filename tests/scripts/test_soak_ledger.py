@@ -34,7 +34,6 @@ DONE: dict[str, object] = {"op": "done", "finish_reason": "stop", "usage": {"com
 def test_a_broken_stream_is_a_finding_with_what_happened_meanwhile() -> None:
     clock = Clock()
     ledger = Ledger(clock)
-    ledger.capabilities = ("recovering",)
     with ledger.episode(Happened.ENGINE_KILLED):
         clock.now = 3.0
     ledger.ended(asked(2.0, ENGINE_LOST))

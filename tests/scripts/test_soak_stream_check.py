@@ -102,3 +102,19 @@ def test_an_answer_that_was_asked_again_begins_at_its_first_token() -> None:
     for message in (*RIGHT, done(3)):
         check.feed(message)
     assert check.faults == []
+
+
+def test_an_answer_that_goes_on_over_another_connection_is_accepted_there_again() -> None:
+    check = checked(*RIGHT[:3])
+    check.resumed()
+    for message in (ACCEPTED, *RIGHT[3:], done(3)):
+        check.feed(message)
+    assert check.faults == []
+
+
+def test_what_was_said_before_is_a_repetition_over_another_connection_too() -> None:
+    check = checked(*RIGHT[:3])
+    check.resumed()
+    check.feed(ACCEPTED)
+    check.feed(RIGHT[2])
+    assert any("repeated" in fault for fault in check.faults)

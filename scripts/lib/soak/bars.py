@@ -77,8 +77,6 @@ def quality_bars(ledger: Ledger) -> list[Bar]:
     requests = sum(ledger.endings.values()) or 1
     pings = len(ledger.pings_s) + ledger.pings_lost or 1
     asked = ledger.good + ledger.bad or 1
-    # Streams that end with their engine or their front are many, and no fault of this run.
-    judged = {"recovering", "resume"} <= set(ledger.capabilities) and asked >= LEAST_REQUESTS
     return [
         Bar(
             "cancelled requests",
@@ -96,6 +94,6 @@ def quality_bars(ledger: Ledger) -> list[Bar]:
             "requests answered",
             f">= {GENERATION:.0%}",
             f"{ledger.good / asked:.2%}",
-            ledger.good / asked >= GENERATION if judged else None,
+            ledger.good / asked >= GENERATION if asked >= LEAST_REQUESTS else None,
         ),
     ]

@@ -116,7 +116,7 @@ class Ledger:
         seen = self.happened(asked.at_s, now) | asked.own
         if asked.key in self._refused:
             seen.add(Happened.REFUSED_BEFORE)
-        why = why_allowed(asked.op, how, seen, self.capabilities)
+        why = why_allowed(asked.op, how, seen)
         if why is None:
             told = asked.last_words
             if asked.check.end is not None:

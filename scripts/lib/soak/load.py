@@ -301,6 +301,46 @@ async def _typed(load: Load, connection: RawConnection) -> bool:
     return True
 
 
+async def wanderer(load: Load) -> None:
+    """Loses its connection in the middle of an answer, and goes on with it over another."""
+    who = "wanderer"
+    while load.going:
+        ask, asked = load.asked(load.chance.choice(load.oracle.long_questions), who)
+        key = f"{load.chance.getrandbits(64):016x}"
+        first: dict[str, Any] = {**ask, "id": 1, "resume": key}
+        while asked.check.end is None:
+            connection = await connected(load, who)
+            if connection is None:
+                await load.rest(0.1)
+                continue
+            with connection:
+                await connection.send(first)
+                told = await _until_it_goes(load, connection, asked)
+            if told is TimeoutError:
+                break
+            heard = {"from": len(asked.check.ids), "text_chars": len(asked.check.text)}
+            first = {"op": "resume", "id": 1, "key": key, **heard}
+            asked.check.resumed()
+        load.ledger.ended(asked, "" if asked.check.end else "hang")
+        await load.rest(load.chance.uniform(0.0, 0.5))
+
+
+async def _until_it_goes(load: Load, connection: RawConnection, asked: Asked) -> object:
+    """Read to the end, or so many tokens further, or as long as the connection lasts."""
+    leave_at = len(asked.check.ids) + load.chance.randint(20, 300)
+    try:
+        while asked.check.end is None and len(asked.check.ids) < leave_at:
+            message = await load.read(connection)
+            if message is None:
+                return None
+            if message.get("id") == 1:
+                load.feed(asked, message)
+    except TimeoutError:
+        load.hung(asked)
+        return TimeoutError
+    return None
+
+
 async def slow_reader(load: Load, number: int) -> None:
     """Asks for much and does not read it for a while; sometimes for so long that it is given up."""
     who = f"slow {number}"
@@ -431,6 +471,7 @@ def clients() -> list[Client]:
     return [
         *(partial(run, number=at) for run, count in many for at in range(count)),
         typist,
+        wanderer,
         hostile_client,
         pinger,
     ]

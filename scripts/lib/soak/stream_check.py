@@ -30,6 +30,7 @@ class StreamCheck:
         self.accepted = 0
         self.recoveries = 0
         self.end: Mapping[str, Any] | None = None
+        self._resumed = False
         self._answer = answer
         self._most = most
 
@@ -41,6 +42,11 @@ class StreamCheck:
         if self.end["op"] == "done":
             return f"done:{self.end['finish_reason']}"
         return f"error:{self.end['code']}"
+
+    def resumed(self) -> None:
+        """Its client has asked on another connection: it is accepted there once more."""
+        self.accepted = 0
+        self._resumed = True
 
     def begin_anew(self) -> None:
         """The library had to ask again: what was read no longer counts."""
@@ -68,14 +74,14 @@ class StreamCheck:
         self.accepted += 1
         if self.accepted > 1:
             self._fault("accepted twice")
-        if self.ids:
+        if self.ids and not self._resumed:
             self._fault("accepted after a token")
 
     def _progress(self, message: Mapping[str, Any]) -> None:
         recovering = message["stage"] == RECOVERING
         self.recoveries += recovering
         # What follows a recovery may tell of the prompt again.
-        if self.ids and not self.recoveries:
+        if self.ids and not (self.recoveries or self._resumed):
             self._fault(f"progress ({message['stage']}) after {len(self.ids)} tokens")
 
     def _token(self, message: Mapping[str, Any]) -> None:

@@ -5,7 +5,7 @@ Owns the table. A row names the ending, whom it may hit, and what must have happ
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -29,17 +29,13 @@ class Happened(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """how: the endings; needs: all of these must have happened; not_with: none of these may.
-
-    until: the capability of the daemon with which this is no excuse any more.
-    """
+    """how: the endings; needs: all of these must have happened; not_with: none of these may."""
 
     how: tuple[str, ...]
     why: str
     needs: frozenset[Happened] = frozenset()
     not_with: frozenset[Happened] = frozenset()
     ops: tuple[str, ...] = ()
-    until: str = ""
 
     def covers(self, op: str, how: str, happened: Iterable[Happened]) -> bool:
         seen = frozenset(happened)
@@ -52,15 +48,10 @@ class Row:
 
 
 def _row(
-    how: str,
-    why: str,
-    *needs: Happened,
-    ops: str = "",
-    not_with: Happened | None = None,
-    until: str = "",
+    how: str, why: str, *needs: Happened, ops: str = "", not_with: Happened | None = None
 ) -> Row:
     never = frozenset((not_with,) if not_with else ())
-    return Row(tuple(how.split()), why, frozenset(needs), never, tuple(ops.split()), until)
+    return Row(tuple(how.split()), why, frozenset(needs), never, tuple(ops.split()))
 
 
 LOST = "lost"
@@ -96,28 +87,13 @@ TABLE = (
         "the same request was refused before, and is for ten minutes",
         Happened.REFUSED_BEFORE,
     ),
-    _row(
-        "error:engine_lost",
-        "streams end with their engine",
-        Happened.ENGINE_KILLED,
-        until="recovering",
-    ),
-    _row(
-        "error:engine_lost", "streams end with their front", Happened.FRONT_KILLED, until="resume"
-    ),
-    _row(LOST, "the library does not connect again", Happened.FRONT_KILLED, until="resume"),
 )
 
 
-def why_allowed(
-    op: str, how: str, happened: Iterable[Happened], capabilities: Collection[str]
-) -> str | None:
-    """The row that covers this ending; None: it should not have happened.
-
-    capabilities: of the daemon, as its `welcome` names them.
-    """
+def why_allowed(op: str, how: str, happened: Iterable[Happened]) -> str | None:
+    """The row that covers this ending; None: it should not have happened."""
     seen = frozenset(happened)
     for row in TABLE:
-        if row.until not in capabilities and row.covers(op, how, seen):
+        if row.covers(op, how, seen):
             return row.why
     return None
