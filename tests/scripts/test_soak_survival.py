@@ -38,6 +38,7 @@ def test_a_raw_connection_may_end_with_its_front_and_the_library_may_not() -> No
 
 def test_who_does_not_read_and_who_cancels_has_a_reason_of_its_own() -> None:
     assert why_allowed("chat", "error:slow_consumer", {Happened.SLOW})
+    assert why_allowed("chat", LOST, {Happened.SLOW})
     assert why_allowed("chat", "error:slow_consumer", NOTHING) is None
     assert why_allowed("chat", "done:cancelled", {Happened.CANCELLED})
     assert why_allowed("chat", "open", {Happened.ABANDONED})

@@ -64,7 +64,7 @@ TABLE = (
     _row("done:cancelled", "as it should be", Happened.CANCELLED),
     _row("open lost done:cancelled", "its client went", Happened.ABANDONED),
     _row("error:busy", "the limits of one user hold for everybody"),
-    _row("error:slow_consumer", "a client that does not read loses its requests", Happened.SLOW),
+    _row("error:slow_consumer lost", "a client that does not read is cut off", Happened.SLOW),
     _row(
         LOST,
         "a message was under way at the kill: what is in doubt is closed, not guessed about",
