@@ -348,6 +348,7 @@ class Daemon:
             listener = claimed.listen(mode=int(settings.mode, 8), group=settings.group)
         assert listener is not None
         undo.callback(self._clients.close_listener)
+        self._kept_requests.model = self._resident.identity
         await self._clients.take_over(self._keeper)
         self._broker.reopen_parked()
         self._clients.listen(listener)

@@ -42,7 +42,7 @@ class Left:
 
     message: as it came, with its seed. page: of its connection (kept_page.py); 0: it has none.
     last: its end, kept for who has not heard it. parked_s: since when it has no connection.
-    keeping: how it ended, while its turn was on the way to the disk.
+    keeping: how it ended, while its turn was on the way to the disk. model: that was answering.
     """
 
     number: int
@@ -57,6 +57,7 @@ class Left:
     last: Done | Error | None = None
     parked_s: float | None = None
     keeping: Done | None = None
+    model: str = ""
 
     @property
     def so_far_tokens(self) -> int:
@@ -64,9 +65,14 @@ class Left:
 
 
 class KeptRequests:
-    """log: None where nothing is kept; every call does nothing then."""
+    """log: None where nothing is kept; every call does nothing then.
+
+    model: tells the weights that answer; what another model has begun is not gone on with. Set
+    before the first request.
+    """
 
     def __init__(self, log: KeptLog | None) -> None:
+        self.model = ""
         self._log = log
         self._left = _read(log) if log is not None else {}
         self._numbers = count(max(self._left, default=0) + 1)
@@ -96,12 +102,12 @@ class KeptRequests:
         found = [one for one in self._left.values() if one.page == page and page]
         for one in found:
             del self._left[one.number]
-        return {one.client_id: one for one in found}
+        return {one.client_id: one for one in found if one.model == self.model}
 
     def left_parked(self) -> list[Left]:
         """Take all the rest that somebody may come for."""
         rest, self._left = list(self._left.values()), {}
-        return [one for one in rest if _key(one.message) is not None]
+        return [one for one in rest if _key(one.message) and one.model == self.model]
 
     def sweep(self) -> None:
         """Forget what an earlier front has left and nobody took."""
@@ -127,6 +133,7 @@ class KeptRequests:
                 "received_s": left.received_s,
                 "deadline_s": left.deadline_s,
                 "allowance": left.allowance,
+                "model": self.model,
             },
         )
         if so_far.started_s:
@@ -219,6 +226,7 @@ def _apply(found: dict[int, Left], note: Mapping[str, Any]) -> None:
             note["received_s"],
             note["deadline_s"],
             note["allowance"],
+            model=note["model"],
         )
         return
     left = found[number]

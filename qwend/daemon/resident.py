@@ -69,6 +69,11 @@ class Resident:
         return self.model.file.name if self.model else self._config.model.name
 
     @property
+    def identity(self) -> str:
+        """Tells the weights that answer from all others."""
+        return f"{self.name} {self.model.fingerprint}" if self.model else self.name
+
+    @property
     def planned_threads(self) -> int:
         """Those that would compute without a limit of heat or battery."""
         if self._started_for is None or self.tuning is None:

@@ -329,7 +329,8 @@ class Session(asyncio.BufferedProtocol):
             self.send(
                 Error(
                     ErrorCode.ENGINE_LOST,
-                    "the daemon was restarted while it answered; send it again",
+                    "the daemon was restarted while it answered, and cannot go on with it (perhaps "
+                    "its model was changed); send it again",
                     id=client_id,
                 )
             )

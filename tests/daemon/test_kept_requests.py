@@ -75,6 +75,21 @@ def test_what_was_found_is_noted_again_with_all_of_it(log: KeptLog) -> None:
     assert (third.so_far.first_token_s, third.so_far.last_token_s) == (102.0, 104.0)
 
 
+def test_what_another_model_has_begun_is_not_gone_on_with(log: KeptLog) -> None:
+    kept = KeptRequests(log)
+    kept.model = "one"
+    kept.open(left())
+    kept.park(kept.open(left(page=0, message=keyed())), 105.0)
+    other = next_front(log)
+    other.model = "another"
+    assert other.left_on(3) == {}
+    assert other.left_parked() == []
+    same = next_front(log)
+    same.model = "one"
+    assert set(same.left_on(3)) == {4}
+    assert len(same.left_parked()) == 1
+
+
 def test_one_that_is_over_is_not_found(log: KeptLog) -> None:
     kept = KeptRequests(log)
     kept.forget(kept.open(left()))
