@@ -19,25 +19,25 @@ from typing import Any
 from qwend.config import Config, SessionsConfig
 from qwend.daemon.admission import Admission
 from qwend.daemon.blame import Blame
+from qwend.daemon.continuity import Continuity
 from qwend.daemon.conversations import Conversations
 from qwend.daemon.energy_ledger import EnergyLedger
 from qwend.daemon.journal import CREDIT_WINDOW, Entry, Journal, Owner, Timer
 from qwend.daemon.kept_requests import KeptRequests, Left
 from qwend.daemon.resolve import Resolver, Submitted, priority_of
-from qwend.daemon.resumable import KEPT_S, Absent, Resumable, missing
 from qwend.daemon.stalled import LOOK_EVERY_S, Stalled
 from qwend.daemon.translate import as_message
 from qwend.engine import hop
+from qwend.engine.continuation import AnswerSoFar
 from qwend.engine.events import Event, Failed, Finished, Gauges, Produced, Queued, Started
-from qwend.engine.request import PUBLIC_UID, Kind
+from qwend.engine.request import PUBLIC_UID, EngineRequest, Kind
 from qwend.errors import CapacityError, QwendError, RequestError
 from qwend.wire.codes import ErrorCode
 from qwend.wire.messages import DaemonMessage
 from qwend.wire.notices import Error
 from qwend.wire.prompt import ChatMessage
-from qwend.wire.replies import Accepted, Done, Progress
+from qwend.wire.replies import Done, Progress
 from qwend.wire.requests import Chat, Complete
-from qwend.wire.resume import Resume
 
 SendToEngine = Callable[[dict[str, Any]], None]
 DRAINED = "an administrator has told the daemon to take no new requests (qwenctl reload ends that)"
@@ -70,8 +70,7 @@ class Broker:
         places = min(config.engine.max_sequences, config.engine.ubatch)
         self.admission = Admission(config.limits, places, clock)
         self._blame = Blame(clock)
-        self._kept = kept if kept is not None else KeptRequests(None)
-        self._resumable = Resumable(call_later, self._nobody_came)
+        self.continuity = Continuity(self, kept or KeptRequests(None), clock, call_later)
         self._clock = clock
         self._energy = energy if energy is not None else EnergyLedger(lambda: None)
         self._call_later = call_later
@@ -135,13 +134,7 @@ class Broker:
         generation = message.generation if isinstance(message, Chat | Complete) else None
         allowance = None if generation is None else generation.credit
         first = CREDIT_WINDOW if allowance is None else min(CREDIT_WINDOW, allowance)
-        request = self.resolver.request(
-            message,
-            request_id=next(self._ids),
-            uid=owner.uid,
-            received_s=self._clock(),
-            credit=first,
-        )
+        request = self._request(owner, message, self._clock())
         if self._blame.refuses(request):
             owner.send(_poison(message.id))
             return
@@ -149,138 +142,49 @@ class Broker:
         entry.message = _with_seed(message, request.sampling.seed)
         entry.turn = self.conversations.turn(owner.uid, message)
         limit_s = None if generation is None else generation.deadline_s
-        self._open(entry, None if limit_s is None else self._clock() + limit_s)
-        self._accept(entry)
+        self.open(entry, None if limit_s is None else self._clock() + limit_s)
+        self._let_in(entry)
 
-    def take_up(self, owner: Owner, message: Resume) -> None:
-        """Go on with an answer over this connection, from where its client is."""
-        refused = self.duplicate(owner, message.id)
-        entry = self._resumable.find(owner.uid, message.key)
-        if refused is None and (entry is None or entry.produced < message.tokens):
-            refused = _unknown(message.id)
-        if refused is not None or entry is None:
-            if refused is not None:
-                owner.send(refused)
-            return
-        if entry.last is None:
-            self._resumable.come_for(entry)
-            self.journal.hand(entry, owner, message.id, entry.id)
-            self._kept.move(entry.note, owner.page, message.id)
-        if entry.so_far.started_s:
-            started = entry.so_far.started_event(entry.id)
-            owner.send(Accepted(message.id, started.prompt_tokens, started.cached_tokens))
-        for token in missing(entry, message):
-            owner.send(token)
-        if entry.last is not None:
-            owner.send(replace(entry.last, id=message.id))
-        elif entry.parked and not entry.settling:
-            entry.parked = False
-            self._let_in(entry)
-        else:
-            entry.parked = False
-            self._grant(entry)
-
-    def reopen(self, owner: Owner, left: Left) -> None:
-        """Go on with a request that an earlier front had accepted."""
-        message = left.message
-        uid, window = owner.uid, left.so_far_tokens + CREDIT_WINDOW
-        granted = window if left.allowance is None else min(window, left.allowance)
-        request = self.resolver.request(
-            message,
-            request_id=next(self._ids),
-            uid=uid,
-            received_s=left.received_s,
-            credit=granted,
-        )
+    def entry_again(self, owner: Owner, left: Left, so_far: AnswerSoFar, granted: int) -> Entry:
+        """The entry of a request that an earlier front has accepted."""
+        request = self._request(owner, left.message, left.received_s)
         entry = Entry(request, left.client_id, owner, allowance=left.allowance, granted=granted)
-        entry.message, entry.so_far, entry.last = message, left.so_far, left.last
-        entry.parked = isinstance(owner, Absent)
-        if left.last is not None:
-            entry.note = self._kept.open(replace(left, page=0))
-            self._kept.end(entry.note, left.last)
-            self._resumable.add(entry)
-            self._resumable.wait(entry)
-            return
-        entry.turn = self.conversations.turn(uid, message)
+        entry.message, entry.so_far = left.message, so_far
+        if left.last is None:
+            entry.turn = self.conversations.turn(owner.uid, left.message)
         if entry.turn is not None:
-            entry.turn.say(left.so_far.content)
-        entry.keeping = left.keeping
-        self._open(entry, left.deadline_s)
+            entry.turn.say(so_far.content)
+        return entry
+
+    def open(self, entry: Entry, deadline_s: float | None) -> None:
+        """From here on the request is ours. deadline_s: when it must be over."""
+        if deadline_s is not None:
+            limit_s = deadline_s - entry.request.received_s
+            left_s = max(deadline_s - self._clock(), 0.0)
+            entry.deadline = self._call_later(left_s, lambda: self._expire(entry, limit_s))
+        self.continuity.begin(entry, deadline_s)
         self.journal.open(entry)
         self._empty.clear()
-        if entry.parked:
-            self._kept.park(entry.note, self._clock())
-            self._resumable.wait(entry)
-        else:
-            owner.send(Progress(entry.client_id, "recovering", entry.produced, 0))
+
+    def go_on(self, entry: Entry, *, waited: bool) -> None:
+        """It has a reader again. waited: it has had none, and no place."""
+        if not waited:
+            self._grant(entry)
+        elif not entry.settling:
             self._let_in(entry)
 
-    def reopen_parked(self) -> None:
-        """Those of an earlier front whose connection is lost wait for another one."""
-        for left in self._kept.left_parked():
-            self.reopen(Absent(left.uid), left)
-        self._kept.sweep()
-
-    def left_on(self, page: int) -> dict[int, Left]:
-        """What an earlier front has left of this connection, by the client's id."""
-        return self._kept.left_on(page)
-
-    def may_leave(self, owner: Owner) -> bool:
-        """The next front can go on with all that the owner has open."""
-        return all(one.note and not one.settling for one in self.journal.of_owner(owner))
-
-    def leave(self, owner: Owner) -> None:
-        """The next front goes on with what the owner has open."""
-        self._leave_to_next(self.journal.of_owner(owner))
-
-    def leave_parked(self) -> None:
-        """The next front goes on with what waits for another connection, or nobody does."""
-        self._leave_to_next([one for one in self.journal if one.parked and not one.settling])
-
-    def _leave_to_next(self, entries: list[Entry]) -> None:
+    def leave(self, entries: list[Entry]) -> None:
+        """The next front goes on with these."""
         for entry in entries:
             self._tell_engine_to_stop(entry)
             self.journal.leave(entry)
         if not len(self.journal):
             self._empty.set()
 
-    def _open(self, entry: Entry, deadline_s: float | None) -> None:
-        """Note the request for the next front, and when it must be over."""
-        assert entry.message is not None
-        self._resumable.add(entry)
-        entry.note = self._kept.open(
-            Left(
-                0,
-                entry.owner.uid,
-                entry.owner.page,
-                entry.client_id,
-                entry.message,
-                entry.request.received_s,
-                deadline_s,
-                entry.allowance,
-                entry.so_far,
-            )
+    def _request(self, owner: Owner, message: Submitted, received_s: float) -> EngineRequest:
+        return self.resolver.request(
+            message, request_id=next(self._ids), uid=owner.uid, received_s=received_s
         )
-        if deadline_s is not None:
-            left_s = max(deadline_s - self._clock(), 0.0)
-            limit_s = deadline_s - entry.request.received_s
-            entry.deadline = self._call_later(left_s, lambda: self._expire(entry, limit_s))
-
-    def _park(self, entry: Entry) -> None:
-        """Its connection is lost: free what it holds, and wait for another one."""
-        self._tell_engine_to_stop(entry)
-        if not entry.settling:
-            self._leave_admission(entry)
-        entry.parked, entry.forwarded = True, False
-        absent = Absent(entry.owner.uid)
-        self.journal.hand(entry, absent, entry.client_id, next(self._ids))
-        self._kept.park(entry.note, self._clock())
-        self._resumable.wait(entry)
-
-    def _nobody_came(self, entry: Entry) -> None:
-        self._kept.forget(entry.note)
-        entry.message = None  # so that its end is not kept either
-        self._withdraw(entry)
 
     def _tell_engine_to_stop(self, entry: Entry) -> None:
         if entry.at_engine and self._engine is not None:
@@ -303,7 +207,7 @@ class Broker:
         entry = self.journal.of_client(owner, client_id)
         if entry is not None and entry.allowance is not None:
             entry.allowance += tokens
-            self._kept.allow(entry.note, entry.allowance)
+            self.continuity.allowed(entry, entry.allowance)
             self._grant(entry)
 
     def drop(self, owner: Owner) -> None:
@@ -311,9 +215,16 @@ class Broker:
         on with over another connection wait for that."""
         for entry in _those_that_wait_first(self.journal.of_owner(owner)):
             if entry.key is None or entry.unwanted:
-                self._withdraw(entry)
+                self.withdraw(entry)
             else:
                 self._park(entry)
+
+    def _park(self, entry: Entry) -> None:
+        """Free what it holds; another connection may go on with it."""
+        self._tell_engine_to_stop(entry)
+        if not entry.settling:
+            self._leave_admission(entry)
+        self.continuity.park(entry, next(self._ids))
 
     def fail_all(self, owner: Owner | None, code: ErrorCode, message: str) -> None:
         """End every request, or one owner's, with an error."""
@@ -350,10 +261,13 @@ class Broker:
         )
 
     def _why_not(self, owner: Owner, message: Submitted) -> Error | None:
-        duplicate = self.duplicate(owner, message.id) or self._key_in_use(owner.uid, message)
+        duplicate = self.duplicate(owner, message.id) or self.continuity.key_in_use(
+            owner.uid, message
+        )
         if duplicate is not None:
             return duplicate
-        self._give_up_parked_of_session(owner.uid, message)
+        if isinstance(message, Chat) and message.session is not None:
+            self.continuity.give_up_parked_of_session(owner.uid, message.session)
         if self._refusal is not None:
             code, reason = self._refusal
             return Error(code, reason, id=message.id)
@@ -369,32 +283,6 @@ class Broker:
                 ErrorCode.BUSY, str(error), id=message.id, retry_after_s=error.retry_after_s
             )
         return None
-
-    def _key_in_use(self, uid: int, message: Submitted) -> Error | None:
-        key = message.generation.resume if isinstance(message, Chat | Complete) else None
-        entry = None if key is None else self._resumable.find(uid, key)
-        if entry is None or entry.last is not None:
-            return None
-        return Error(
-            ErrorCode.INVALID_VALUE,
-            f"resume: an open request has the key {key!r}; send resume to go on with it, or choose "
-            "another key",
-            id=message.id,
-        )
-
-    def _give_up_parked_of_session(self, uid: int, message: Submitted) -> None:
-        """Who asks anew in a session does not come back for the answer that was lost."""
-        name = message.session if isinstance(message, Chat) else None
-        for entry in self._resumable if name is not None else ():
-            mine = entry.parked and entry.turn is not None and entry.owner.uid == uid
-            if mine and entry.turn is not None and entry.turn.name == name and not entry.settling:
-                self._resumable.discard(uid, entry.key)
-                self._nobody_came(entry)
-
-    def _accept(self, entry: Entry) -> None:
-        self.journal.open(entry)
-        self._empty.clear()
-        self._let_in(entry)
 
     def _let_in(self, entry: Entry) -> None:
         ahead = self.admission.enter(entry)
@@ -447,7 +335,7 @@ class Broker:
         if self.journal.find(entry.id) is None:
             return
         if isinstance(said, QwendError):
-            self._withdraw(entry, Error(said.code, str(said), id=entry.client_id))
+            self.withdraw(entry, Error(said.code, str(said), id=entry.client_id))
             return
         entry.request = replace(entry.request, turns=self.resolver.turns(said))
         if entry.keeping is not None and entry.turn is not None:
@@ -482,15 +370,8 @@ class Broker:
                 message = entry.turn.explained(message)
             self._close(entry, message, failed=True)
         elif message is not None and not (isinstance(event, Queued) and entry.so_far.started_s):
-            entry.owner.send(message, lambda: self._note(entry, event))
+            entry.owner.send(message, lambda: self.continuity.told(entry, event))
             self._grant(entry)
-
-    def _note(self, entry: Entry, event: Event) -> None:
-        """For the next front."""
-        if isinstance(event, Produced):
-            self._kept.extend(entry.note, event)
-        elif isinstance(event, Started):
-            self._kept.start(entry.note, event)
 
     def _finish(self, entry: Entry, done: Done) -> None:
         """The answer is complete; one of a session is not told so before it is on the disk."""
@@ -507,7 +388,7 @@ class Broker:
                 self._close(entry, last, failed=True)
 
         # A slow disk holds up nobody but who waits for this `done`.
-        self._kept.keep(entry.note, done)
+        self.continuity.keeps(entry, done)
         entry.settling, entry.forwarded = True, False
         if not entry.parked:
             self._leave_admission(entry)
@@ -546,9 +427,10 @@ class Broker:
         )
 
     def _fail(self, entry: Entry, code: ErrorCode, message: str) -> None:
-        self._withdraw(entry, Error(code, message, id=entry.client_id))
+        self.withdraw(entry, Error(code, message, id=entry.client_id))
 
-    def _withdraw(self, entry: Entry, last: DaemonMessage | None = None) -> None:
+    def withdraw(self, entry: Entry, last: DaemonMessage | None = None) -> None:
+        """End it before its time."""
         if entry.settling and last is not None:
             return  # an error says that the turn is not kept, and it is on its way to the disk
         self._tell_engine_to_stop(entry)
@@ -558,7 +440,7 @@ class Broker:
         if not self.journal.close(entry, failed=failed):
             return
         self._energy.forget(entry.id)
-        self._tell_end(entry, last)
+        self.continuity.end(entry, last)
         if entry.turn is not None:
             entry.turn.end()
         self._let_next_suspect_go(entry, over=True)
@@ -566,19 +448,6 @@ class Broker:
             self._leave_admission(entry)
         if not len(self.journal):
             self._empty.set()
-
-    def _tell_end(self, entry: Entry, last: DaemonMessage | None) -> None:
-        """One that can be gone on with is remembered, for a client that has not heard it."""
-        if entry.key is not None and isinstance(last, Done | Error):
-            entry.last = end = last
-            self._resumable.wait(entry)
-            entry.owner.send(last, lambda: self._kept.end(entry.note, end))
-            return
-        self._resumable.discard(entry.owner.uid, entry.key)
-        if last is None:
-            self._kept.forget(entry.note)
-        else:
-            entry.owner.send(last, lambda: self._kept.forget(entry.note))
 
     def _leave_admission(self, entry: Entry) -> None:
         self.admission.leave(entry)
@@ -616,15 +485,6 @@ def _with_seed(message: Submitted, seed: int) -> Submitted:
     if not isinstance(message, Chat | Complete):
         return message
     return replace(message, generation=replace(message.generation, seed=seed))
-
-
-def _unknown(client_id: int) -> Error:
-    return Error(
-        ErrorCode.UNKNOWN_REQUEST,
-        f"no answer of this key can be gone on with: it ended more than {KEPT_S:g} s ago, or the "
-        "daemon that had it is gone; ask again from the start",
-        id=client_id,
-    )
 
 
 def _poison(client_id: int) -> Error:

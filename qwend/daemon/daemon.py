@@ -350,7 +350,7 @@ class Daemon:
         undo.callback(self._clients.close_listener)
         self._kept_requests.model = self._resident.identity
         await self._clients.take_over(self._keeper)
-        self._broker.reopen_parked()
+        self._broker.continuity.reopen_parked()
         self._clients.listen(listener)
 
     def _become_ready(self) -> None:
@@ -397,7 +397,7 @@ class Daemon:
         message = "the daemon is stopping: connect again once it is back"
         self._broker.refuse(ErrorCode.SHUTTING_DOWN, message)
         self._clients.drain("shutting_down", message)
-        self._broker.leave_parked()
+        self._broker.continuity.leave_parked()
         await self._drained()
         self._broker.fail_all(None, ErrorCode.SHUTTING_DOWN, message)
         await self._clients.close(LAST_WORDS_S)

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from qwend.engine.continuation import AnswerSoFar
 from qwend.engine.request import EngineRequest
+from qwend.wire.generation import Generation
 from qwend.wire.messages import DaemonMessage
 from qwend.wire.notices import Error
 from qwend.wire.replies import Done
+from qwend.wire.requests import Complete
 
 if TYPE_CHECKING:
     from qwend.daemon.conversations import Turn
@@ -105,6 +107,12 @@ class Entry:
     def paused(self) -> bool:
         """It may produce nothing before its client has read more."""
         return self.granted <= self.produced
+
+    def forget_prompt(self) -> None:
+        """It is over: only what was said is of use, and the key it is found by."""
+        assert self.message is not None
+        self.message = Complete(self.client_id, "", Generation(resume=self.key))
+        self.request = replace(self.request, turns=None, text="", tokens=None)
 
     def for_engine(self) -> EngineRequest:
         """The request as an engine gets it that knows nothing of it."""

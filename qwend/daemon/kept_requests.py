@@ -42,7 +42,8 @@ class Left:
 
     message: as it came, with its seed. page: of its connection (kept_page.py); 0: it has none.
     last: its end, kept for who has not heard it. parked_s: since when it has no connection.
-    keeping: how it ended, while its turn was on the way to the disk. model: that was answering.
+    keeping: how it ended, and whole: all of its answer, while its turn was on the way to the disk;
+    so_far is what was told of it. model: that was answering.
     """
 
     number: int
@@ -57,11 +58,8 @@ class Left:
     last: Done | Error | None = None
     parked_s: float | None = None
     keeping: Done | None = None
+    whole: AnswerSoFar | None = None
     model: str = ""
-
-    @property
-    def so_far_tokens(self) -> int:
-        return len(self.so_far.tokens)
 
 
 class KeptRequests:
@@ -160,9 +158,10 @@ class KeptRequests:
         """It has no connection any more."""
         self._note(number, {"is": "park", "at_s": now})
 
-    def keep(self, number: int, done: Done) -> None:
-        """The answer is complete, and its turn goes to the disk."""
-        self._note(number, {"is": "keeping", "done": done.to_map()})
+    def keep(self, number: int, done: Done, whole: AnswerSoFar) -> None:
+        """The answer is complete, and its turn goes to the disk; not all of it may have been told
+        and noted by then."""
+        self._note(number, {**_said(whole), "is": "keeping", "done": done.to_map()})
 
     def end(self, number: int, last: Done | Error) -> None:
         """It is over, and its end is kept for who has not heard it."""
@@ -234,9 +233,7 @@ def _apply(found: dict[int, Left], note: Mapping[str, Any]) -> None:
         case "start":
             left.so_far.start(Started(0, note["prompt"], note["cached"], note["at_s"]))
         case "token":
-            ids = tuple(note["ids"])
-            left.so_far.first_token_s = left.so_far.first_token_s or note.get("first_s", 0.0)
-            left.so_far.extend(Produced(0, 0, ids, note["text"], note["at_s"], note["reasoning"]))
+            _heard(left.so_far, note)
         case "allow":
             left.allowance = note["allowance"]
         case "move":
@@ -247,12 +244,21 @@ def _apply(found: dict[int, Left], note: Mapping[str, Any]) -> None:
             done = parse_daemon(note["done"])
             assert isinstance(done, Done)
             left.keeping = done
+            left.whole = _heard(AnswerSoFar(), note)
+            left.whole.start(left.so_far.started_event(0))
         case "end":
             last = parse_daemon(note["last"])
             assert isinstance(last, Done | Error)
             left.last = last
         case "gone":
             del found[number]
+
+
+def _heard(so_far: AnswerSoFar, note: Mapping[str, Any]) -> AnswerSoFar:
+    so_far.first_token_s = so_far.first_token_s or note.get("first_s", 0.0)
+    ids = tuple(note["ids"])
+    so_far.extend(Produced(0, 0, ids, note["text"], note["at_s"], note["reasoning"]))
+    return so_far
 
 
 def _said(so_far: AnswerSoFar) -> dict[str, Any]:

@@ -36,9 +36,9 @@ class Resolver:
         self._thinking = UNASKED[chat.thinking]
 
     def request(
-        self, message: Submitted, *, request_id: int, uid: int, received_s: float, credit: int
+        self, message: Submitted, *, request_id: int, uid: int, received_s: float
     ) -> EngineRequest:
-        """The engine's request. credit: tokens that may be produced before the first grant."""
+        """The engine's request, but for its credit."""
         generation = message.generation if isinstance(message, Chat | Complete) else DAEMON_DEFAULTS
         turns, text, tokens = self._prompt(message)
         return EngineRequest(
@@ -55,7 +55,6 @@ class Resolver:
             stop=generation.stop or (),
             thinking=self._thinks(message),
             priority=priority_of(message),
-            credit=credit,
             sampling=self._params(generation),
         )
 

@@ -18,6 +18,9 @@ from qwend.wire.resume import Resume
 KEPT_S = 60.0
 # Ends that are remembered of one user: answers of a kilobyte or so, and the oldest goes first.
 ENDS_PER_UID = 64
+# Answers that wait of one user: as many as may run and wait besides (running_per_uid and
+# queued_per_uid under [limits], 4 and 16), for each has its prompt, and the oldest goes first.
+PARKED_PER_UID = 20
 # Characters of one message: at most 4 bytes each, so that it fits a frame.
 PIECE_CHARS = 100_000
 
@@ -69,8 +72,10 @@ class Resumable:
         place = entry.owner.uid, entry.key
         self.come_for(entry)
         self._timers[place] = self._call_later(for_s, lambda: self._give_up(entry))
-        ends = [one for one in self if one.owner.uid == entry.owner.uid and one.last is not None]
-        for oldest in ends[:-ENDS_PER_UID]:
+        mine = [one for one in self if one.owner.uid == entry.owner.uid]
+        for oldest in [one for one in mine if one.last is not None][:-ENDS_PER_UID]:
+            self._give_up(oldest)
+        for oldest in [one for one in mine if one.parked and one.last is None][:-PARKED_PER_UID]:
             self._give_up(oldest)
 
     def come_for(self, entry: Entry) -> None:

@@ -134,8 +134,8 @@ class Session(asyncio.BufferedProtocol):
             self._connection,
             self._open_ids,
             self._settle,
-            may_rest=lambda: service.broker.may_leave(self),
-            at_rest=lambda: service.broker.leave(self),
+            may_rest=lambda: service.broker.continuity.may_leave(self),
+            at_rest=lambda: service.broker.continuity.leave(self),
         )
         self._asks = ConversationAsks(service.broker.conversations, self)
         self._capabilities = record.capabilities if record else ()
@@ -321,10 +321,10 @@ class Session(asyncio.BufferedProtocol):
 
     def _go_on(self, left: Record) -> None:
         """Where an earlier process was; what it has not noted is lost."""
-        noted = self._service.broker.left_on(self.page)
+        noted = self._service.broker.continuity.left_on(self.page)
         for client_id in left.open:
             if client_id in noted:
-                self._service.broker.reopen(self, noted[client_id])
+                self._service.broker.continuity.reopen(self, noted[client_id])
                 continue
             self.send(
                 Error(
@@ -376,7 +376,7 @@ class Session(asyncio.BufferedProtocol):
                     self._asks.take(event)
             case Resume():
                 self._resting.changed()
-                broker.take_up(self, event)
+                broker.continuity.take_up(self, event)
             case Credit():
                 broker.allow(self, event.id, event.tokens)
             case Cancel():

@@ -10,6 +10,7 @@ import pytest
 
 from qwend.daemon.kept_log import KeptLog
 from qwend.daemon.kept_requests import SWEEP_BYTES, KeptRequests, Left
+from qwend.engine.continuation import AnswerSoFar
 from qwend.engine.events import Produced, Started
 from qwend.wire.generation import Generation
 from qwend.wire.prompt import ChatMessage
@@ -115,8 +116,20 @@ def test_an_end_is_kept_for_who_has_not_heard_it(log: KeptLog) -> None:
 def test_a_turn_on_its_way_to_the_disk_is_known_as_such(log: KeptLog) -> None:
     kept = KeptRequests(log)
     chat = Chat(4, (ChatMessage("user", "hello"),), session="trip")
-    kept.keep(kept.open(left(message=chat)), DONE)
-    assert next_front(log).left_on(3)[4].keeping == DONE
+    number = kept.open(left(message=chat))
+    kept.start(number, Started(9, 3, 1, 101.0))
+    told = Produced(9, 0, (65,), "a", 102.0)
+    kept.extend(number, told)
+    whole = AnswerSoFar()
+    whole.extend(told)
+    whole.extend(Produced(9, 1, (66,), "b", 103.0))
+    kept.keep(number, DONE, whole)
+    one = next_front(log).left_on(3)[4]
+    assert one.keeping == DONE
+    assert one.so_far.content == "a"
+    assert one.whole is not None
+    assert (one.whole.content, list(one.whole.tokens)) == ("ab", [65, 66])
+    assert one.whole.started_event(9) == Started(9, 3, 1, 101.0)
 
 
 def test_one_that_moved_is_found_where_it_is(log: KeptLog) -> None:

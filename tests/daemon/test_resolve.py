@@ -30,7 +30,7 @@ def resolved(
     message: Submitted, system_prompt: str = "Be brief.", thinking: str = "auto"
 ) -> EngineRequest:
     resolver = Resolver(SAMPLING, ChatConfig(system_prompt=system_prompt, thinking=thinking))
-    return resolver.request(message, request_id=5, uid=1000, received_s=2.5, credit=64)
+    return resolver.request(message, request_id=5, uid=1000, received_s=2.5)
 
 
 def test_what_is_left_out_comes_from_the_configuration() -> None:
@@ -73,9 +73,9 @@ def test_each_request_without_a_seed_gets_one_of_its_own() -> None:
     assert all(0 <= seed < 2**32 for seed in seeds)
 
 
-def test_ids_owner_time_and_credit_are_the_fronts() -> None:
+def test_ids_owner_and_time_are_the_fronts() -> None:
     request = resolved(Complete(1, "hello"))
-    assert (request.id, request.uid, request.received_s, request.credit) == (5, 1000, 2.5, 64)
+    assert (request.id, request.uid, request.received_s) == (5, 1000, 2.5)
 
 
 @pytest.mark.parametrize("message", [Chat(1, ASKED), Prefill(1, messages=ASKED)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from qwend.daemon.broker import Broker
-from qwend.daemon.resumable import ENDS_PER_UID, KEPT_S, PIECE_CHARS, missing
+from qwend.daemon.resumable import ENDS_PER_UID, KEPT_S, PARKED_PER_UID, PIECE_CHARS, missing
 from qwend.engine.events import Produced, Started
 from qwend.engine.request import EngineRequest
 from qwend.wire.replies import Accepted, Done, Token
@@ -60,7 +60,7 @@ def test_a_disconnect_stops_the_work_and_keeps_the_answer(
     assert engine.cancelled == [request_id]
     broker.handle([finished(request_id, "cancelled")])  # what the engine still says of it
     assert len(broker.journal) == 1
-    broker.take_up(back, resume(0, 1))
+    broker.continuity.take_up(back, resume(0, 1))
     assert back.messages == [Accepted(9, 5, 2), Token(9, 0, (7,), "y")]
     again = EngineRequest.from_map(engine.messages[-1]["request"])
     assert again.id != request_id
@@ -80,14 +80,14 @@ def test_after_a_minute_nobody_is_waited_for(
     broker.drop(owner)
     timers.advance(KEPT_S)
     assert len(broker.journal) == 0
-    broker.take_up(back, resume(0, 0))
+    broker.continuity.take_up(back, resume(0, 0))
     assert back.error_of(9).code == "unknown_request"
 
 
 def test_another_user_with_the_key_gets_nothing(broker: Broker, engine: FakeEngine) -> None:
     thief = FakeOwner(uid=1001)
     begun(broker, engine, FakeOwner(uid=1000))
-    broker.take_up(thief, resume(0, 0))
+    broker.continuity.take_up(thief, resume(0, 0))
     assert thief.error_of(9).code == "unknown_request"
     assert len(thief.messages) == 1
 
@@ -98,11 +98,11 @@ def test_the_end_can_be_heard_again_for_a_minute(
     request_id = begun(broker, engine, FakeOwner())
     broker.handle([finished(request_id)])
     back = FakeOwner()
-    broker.take_up(back, resume(1, 2))
+    broker.continuity.take_up(back, resume(1, 2))
     assert [type(one) for one in back.messages] == [Accepted, Done]
     timers.advance(KEPT_S)
     late = FakeOwner()
-    broker.take_up(late, resume(1, 2))
+    broker.continuity.take_up(late, resume(1, 2))
     assert late.error_of(9).code == "unknown_request"
 
 
@@ -113,9 +113,22 @@ def test_of_many_ends_the_oldest_are_forgotten(broker: Broker, engine: FakeEngin
         broker.handle([finished(engine.submitted[-1])])
     back = FakeOwner()
     for number in (0, 1, ENDS_PER_UID):
-        broker.take_up(back, Resume(number, f"{KEY} {number}", 0, 0))
+        broker.continuity.take_up(back, Resume(number, f"{KEY} {number}", 0, 0))
     assert back.error_of(0).code == "unknown_request"
     assert back.done_of(1).finish_reason == back.done_of(ENDS_PER_UID).finish_reason == "stop"
+
+
+def test_of_many_that_wait_the_oldest_are_given_up(broker: Broker, engine: FakeEngine) -> None:
+    for number in range(PARKED_PER_UID + 1):
+        owner = FakeOwner()
+        broker.submit(owner, complete(4, resume=f"{KEY} {number}"))
+        broker.drop(owner)
+    assert len(broker.journal) == PARKED_PER_UID
+    back = FakeOwner()
+    broker.continuity.take_up(back, Resume(0, f"{KEY} 0", 0, 0))
+    assert back.error_of(0).code == "unknown_request"
+    broker.continuity.take_up(back, Resume(1, f"{KEY} 1", 0, 0))
+    assert back.ends_of(1) == []
 
 
 def test_one_that_was_cancelled_is_not_waited_for(broker: Broker, engine: FakeEngine) -> None:
@@ -140,14 +153,14 @@ def test_a_deadline_holds_while_nobody_reads(
     broker.submit(owner, complete(4, resume=KEY, deadline_s=5.0))
     broker.drop(owner)
     timers.advance(5.0)
-    broker.take_up(back, resume(0, 0))
+    broker.continuity.take_up(back, resume(0, 0))
     assert back.error_of(9).code == "deadline_exceeded"
 
 
 def test_more_than_was_said_cannot_have_been_received(broker: Broker, engine: FakeEngine) -> None:
     back = FakeOwner()
     begun(broker, engine, FakeOwner())
-    broker.take_up(back, resume(2, 0))
+    broker.continuity.take_up(back, resume(2, 0))
     assert back.error_of(9).code == "unknown_request"
 
 

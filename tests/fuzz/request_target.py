@@ -45,7 +45,7 @@ def run(data: bytes) -> None:
 
 
 def submit(message: Chat | Complete | Prefill | Tokenize) -> None:
-    request = RESOLVER.request(message, request_id=1, uid=1000, received_s=1.0, credit=64)
+    request = RESOLVER.request(message, request_id=1, uid=1000, received_s=1.0)
     across = hop.Assembler()
     crossed = [across.feed(packet) for packet in hop.packets(hop.submit(request))]
     assert crossed[-1] is not None
