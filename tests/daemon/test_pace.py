@@ -202,7 +202,7 @@ def test_a_crowd_that_does_not_read_is_cut_off_and_leaves_nothing() -> None:
     settings = {
         "QWEND_MODEL_CONTEXT": "1000000",
         "QWEND_LIMITS_SLOW_READER_S": str(times(1, 10)),
-        "QWEND_LIMITS_OUTBOX_BYTES": str(times(4096, 262_144)),
+        "QWEND_LIMITS_OUTBOX_BYTES": str(times(4096, 65_536)),
         "QWEND_LIMITS_RUNNING_PER_UID": str(CROWD + 4),
         "QWEND_ENGINE_MAX_SEQUENCES": str(CROWD + 4),
         "QWEND_CACHE_PREFIX_MB": "0",
