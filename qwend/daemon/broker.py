@@ -142,7 +142,8 @@ class Broker:
         entry.message = _with_seed(message, request.sampling.seed)
         entry.turn = self.conversations.turn(owner.uid, message)
         limit_s = None if generation is None else generation.deadline_s
-        self.open(entry, None if limit_s is None else self._clock() + limit_s)
+        entry.deadline_s = None if limit_s is None else request.received_s + limit_s
+        self.open(entry)
         self._let_in(entry)
 
     def entry_again(self, owner: Owner, left: Left, so_far: AnswerSoFar, granted: int) -> Entry:
@@ -156,13 +157,13 @@ class Broker:
             entry.turn.say(so_far.content)
         return entry
 
-    def open(self, entry: Entry, deadline_s: float | None) -> None:
-        """From here on the request is ours. deadline_s: when it must be over."""
-        if deadline_s is not None:
-            limit_s = deadline_s - entry.request.received_s
-            left_s = max(deadline_s - self._clock(), 0.0)
+    def open(self, entry: Entry) -> None:
+        """From here on the request is ours."""
+        if entry.deadline_s is not None:
+            limit_s = entry.deadline_s - entry.request.received_s
+            left_s = max(entry.deadline_s - self._clock(), 0.0)
             entry.deadline = self._call_later(left_s, lambda: self._expire(entry, limit_s))
-        self.continuity.begin(entry, deadline_s)
+        self.continuity.begin(entry)
         self.journal.open(entry)
         self._empty.clear()
 
@@ -370,7 +371,8 @@ class Broker:
                 message = entry.turn.explained(message)
             self._close(entry, message, failed=True)
         elif message is not None and not (isinstance(event, Queued) and entry.so_far.started_s):
-            entry.owner.send(message, lambda: self.continuity.told(entry, event))
+            note = entry.note
+            entry.owner.send(message, lambda: self.continuity.told(entry, event, note))
             self._grant(entry)
 
     def _finish(self, entry: Entry, done: Done) -> None:

@@ -47,10 +47,16 @@ class Continuity:
 
     # Of each request, by the broker
 
-    def begin(self, entry: Entry, deadline_s: float | None) -> None:
-        """Note a request, as far as it is. deadline_s: when it must be over."""
-        assert entry.message is not None
+    def begin(self, entry: Entry) -> None:
+        """A request is open."""
         self._resumable.add(entry)
+        self._note(entry)
+
+    def _note(self, entry: Entry) -> None:
+        """Note it as far as it is, in place of what was noted: what was on its way to a connection
+        that is lost was never noted."""
+        assert entry.message is not None
+        self._kept.forget(entry.note)
         entry.note = self._kept.open(
             Left(
                 0,
@@ -59,14 +65,16 @@ class Continuity:
                 entry.client_id,
                 entry.message,
                 entry.request.received_s,
-                deadline_s,
+                entry.deadline_s,
                 entry.allowance,
                 entry.so_far,
             )
         )
 
-    def told(self, entry: Entry, event: Event) -> None:
-        """The client has been told of it."""
+    def told(self, entry: Entry, event: Event, note: int) -> None:
+        """The client has been told of it. note: that the entry had then."""
+        if note != entry.note:
+            return  # noted anew meanwhile, with this
         if isinstance(event, Produced):
             self._kept.extend(entry.note, event)
         elif isinstance(event, Started):
@@ -84,6 +92,7 @@ class Continuity:
         entry.parked, entry.forwarded = True, False
         absent = Absent(entry.owner.uid)
         self._broker.journal.hand(entry, absent, entry.client_id, request_id)
+        self._note(entry)
         self._kept.park(entry.note, self._clock())
         self._resumable.wait(entry)
 
@@ -137,7 +146,7 @@ class Continuity:
         else:
             self._resumable.come_for(entry)
             self._broker.journal.hand(entry, owner, message.id, entry.id)
-            self._kept.move(entry.note, owner.page, message.id)
+            self._note(entry)
             self._say_what_is_missing(entry, owner, message)
             waited, entry.parked = entry.parked, False
             self._broker.go_on(entry, waited=waited)
@@ -170,7 +179,8 @@ class Continuity:
         entry = self._broker.entry_again(owner, left, so_far, granted)
         entry.keeping = left.keeping
         entry.parked = isinstance(owner, Absent)
-        self._broker.open(entry, left.deadline_s)
+        entry.deadline_s = left.deadline_s
+        self._broker.open(entry)
         if entry.parked:
             self._kept.park(entry.note, self._clock())
             self._resumable.wait(entry)

@@ -60,6 +60,7 @@ class Entry:
     client_id: the id the client chose; request.id is ours, unique for the life of the front.
     granted: tokens that may be made in all. so_far: those that have been.
     allowance: tokens the client allows in all; None: as fast as it reads.
+    deadline_s: CLOCK_MONOTONIC at which it must be over.
     forwarded: admitted, so it counts as running. at_engine: the engine that runs now has it.
     message: as the client sent it. note: its number in kept_requests.py; 0: it is not kept.
     unwanted: its client has cancelled it. parked: its connection is lost, and it waits for another.
@@ -86,6 +87,7 @@ class Entry:
     unwanted: bool = False
     last: Done | Error | None = None
     keeping: Done | None = None
+    deadline_s: float | None = None
     deadline: Timer | None = field(default=None, repr=False)
 
     @property

@@ -150,10 +150,6 @@ class KeptRequests:
     def allow(self, number: int, allowance: int) -> None:
         self._note(number, {"is": "allow", "allowance": allowance})
 
-    def move(self, number: int, page: int, client_id: int) -> None:
-        """It belongs to another connection now."""
-        self._note(number, {"is": "move", "page": page, "client_id": client_id})
-
     def park(self, number: int, now: float) -> None:
         """It has no connection any more."""
         self._note(number, {"is": "park", "at_s": now})
@@ -236,8 +232,6 @@ def _apply(found: dict[int, Left], note: Mapping[str, Any]) -> None:
             _heard(left.so_far, note)
         case "allow":
             left.allowance = note["allowance"]
-        case "move":
-            left.page, left.client_id, left.parked_s = note["page"], note["client_id"], None
         case "park":
             left.page, left.parked_s = 0, note["at_s"]
         case "keeping":

@@ -132,15 +132,6 @@ def test_a_turn_on_its_way_to_the_disk_is_known_as_such(log: KeptLog) -> None:
     assert one.whole.started_event(9) == Started(9, 3, 1, 101.0)
 
 
-def test_one_that_moved_is_found_where_it_is(log: KeptLog) -> None:
-    kept = KeptRequests(log)
-    number = kept.open(left(message=keyed()))
-    kept.move(number, 5, 77)
-    front = next_front(log)
-    assert front.left_on(3) == {}
-    assert set(front.left_on(5)) == {77}
-
-
 def test_what_nobody_took_is_gone_after_the_sweep(log: KeptLog) -> None:
     kept = KeptRequests(log)
     kept.open(left())

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
 import pytest
 
 from qwend.daemon.broker import Broker
+from qwend.daemon.kept_log import KeptLog
+from qwend.daemon.kept_requests import KeptRequests
 from qwend.daemon.resumable import ENDS_PER_UID, KEPT_S, PARKED_PER_UID, PIECE_CHARS, missing
 from qwend.engine.events import Produced, Started
 from qwend.engine.request import EngineRequest
+from qwend.wire.messages import DaemonMessage
 from qwend.wire.replies import Accepted, Done, Token
 from qwend.wire.resume import Resume
 from tests.daemon.fakes import (
@@ -174,3 +181,34 @@ def test_a_long_rest_comes_in_pieces_that_fit_a_frame() -> None:
     assert [one.ids for one in pieces if one.ids] == [(2, 3)]
     assert {one.index for one in pieces} == {1}
     assert max(len(one.text) + len(one.reasoning) for one in pieces) <= 2 * PIECE_CHARS
+
+
+def test_tokens_that_were_lost_with_their_connection_are_noted_with_the_next() -> None:
+    """They were on the way to the old connection, so nothing was noted of them there."""
+    log = KeptLog.create()
+    timers, engine = FakeTimers(), FakeEngine()
+    kept = KeptRequests(log)
+    broker = Broker(config_with(), timers.clock, timers.call_later, kept=kept)
+    broker.attach_engine(engine)
+    owner, back = DeafOwner(page=3), FakeOwner(page=4)
+    begun(broker, engine, owner)
+    broker.drop(owner)
+    broker.continuity.take_up(back, resume(0, 0))
+    for late in owner.thens:  # what the old one still had to note
+        late()
+    again = KeptLog.open(os.dup(log.fd))
+    assert again is not None
+    left = KeptRequests(again).left_on(4)[9]
+    assert (list(left.so_far.tokens), left.so_far.content) == ([7], "xy")
+    kept.close()
+
+
+@dataclass(eq=False)
+class DeafOwner(FakeOwner):
+    """Its connection is lost before anything of this is written."""
+
+    thens: list[Callable[[], None]] = field(default_factory=list)
+
+    def send(self, message: DaemonMessage, then: Callable[[], None] | None = None) -> None:
+        if then is not None:
+            self.thens.append(then)

@@ -139,7 +139,7 @@ class PlainModel:
         from qwend.wire.messages import parse_client
 
         message = parse_client({**ask, "id": 0})
-        request = self._resolver.request(message, request_id=0, uid=0, received_s=0.0, credit=1)
+        request = self._resolver.request(message, request_id=0, uid=0, received_s=0.0)
         backend = self._backend
         prompt = prompt_tokens(request, backend)
         backend.trim(0, 0)
