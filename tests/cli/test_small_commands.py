@@ -105,3 +105,15 @@ def test_config_show_prints_a_file_that_gives_the_same_again(
 
     assert 'system_prompt = "Sprich Deutsch."' in done.stdout
     assert done.returncode == Exit.DONE
+
+
+def test_drain_and_reload_say_what_holds_from_now_on(daemon: RunningDaemon) -> None:
+    drained = qwenctl("drain", socket=daemon.socket)
+    refused = qwenctl("tokenize", "Hi", socket=daemon.socket)
+    again = qwenctl("reload", socket=daemon.socket)
+
+    assert drained.stdout == "new requests are refused; 0 open ones go on\n"
+    assert (refused.returncode, refused.stdout) == (Exit.REQUEST_FAILED, "")
+    assert "qwenctl reload" in refused.stderr
+    assert again.stdout == "the configuration is read again, and requests are taken\n"
+    assert qwenctl("tokenize", "Hi", socket=daemon.socket).stdout == "72 105\n"

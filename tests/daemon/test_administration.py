@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from qwend.client import RequestFailed
+from qwend.client import AsyncClient, RequestFailed
 from tests.daemon.as_user import NOBODY, as_root, as_user
 from tests.support.daemon import RawClient, RunningDaemon, running_daemon, wait_until
 
@@ -64,6 +65,18 @@ def test_a_drained_daemon_finishes_what_is_open_and_takes_nothing_new(
         assert client.status()["state"] == "ready"
         other.send(ASK)
         assert other.read_until("done")
+
+
+def test_the_asyncio_client_administers_as_the_blocking_one_does(daemon: RunningDaemon) -> None:
+    async def main() -> None:
+        async with AsyncClient(daemon.socket) as client:
+            await client.drain()
+            with pytest.raises(RequestFailed, match="administrator"):
+                await client.tokenize("hello")
+            await client.reload()
+            assert await client.tokenize("hi") == (104, 105)
+
+    asyncio.run(main())
 
 
 def test_an_engine_that_dies_while_it_is_drained_does_not_end_the_drain() -> None:
