@@ -117,8 +117,10 @@ class Session:
         return self._send(Cancel(request_id))
 
     def abandon_all(self) -> bytes:
-        """Cancel what is open."""
-        return b"".join(self.abandon(one) for one in list(self._inboxes))
+        """Cancel what is open. Who reads it is still told of the connection's end."""
+        if self.lost:
+            return b""
+        return b"".join(self._send(Cancel(one)) for one in self._inboxes)
 
     def status(self, inbox: Inbox) -> bytes:
         data = self._send(Status())
