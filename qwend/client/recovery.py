@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from qwend.client.answering import Answering
+from qwend.client.errors import ConnectionLost
 from qwend.wire import Chat, Complete, Resume, Welcome
 
 Build = Callable[[int], Chat | Complete]
@@ -44,7 +45,17 @@ class Recovery:
         return Resume(request_id, self._key, answering.tokens, text, reasoning)
 
     def ask_again(self) -> None:
-        """The daemon knows nothing of it: what follows is another request."""
+        """The daemon knows nothing of it: what follows is another request.
+
+        Raises: ConnectionLost for one of a session: that may have been kept already, and nothing
+        is to be kept twice.
+        """
+        session = getattr(self._build(0), "session", None)
+        if session is not None:
+            raise ConnectionLost(
+                f"the daemon that answered is gone; look whether session {session!r} has this turn "
+                "before you ask again"
+            )
         self._key = secrets.token_hex(16)
 
     def worth_a_try(self, tokens: int) -> bool:

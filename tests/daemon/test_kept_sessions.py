@@ -201,7 +201,7 @@ def test_a_daemon_killed_at_any_moment_has_every_turn_that_was_done() -> None:
     done: dict[str, list[str]] = {}
 
     def talk(running: RunningDaemon, name: str) -> None:
-        with suppress(ClientError), running.client() as client:
+        with suppress(ClientError), running.client(reconnect_s=0) as client:
             for number in range(1000):
                 client.chat(f"{number} of {name}", session=name).wait()
                 done[name].append(f"{number} of {name}")
