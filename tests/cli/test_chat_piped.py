@@ -50,7 +50,7 @@ def test_exit_ends_it_before_the_input_does(daemon: RunningDaemon) -> None:
     assert qwenctl("chat", socket=daemon.socket, input="/exit\nnever\n").stdout == ""
 
 
-def test_a_restarted_daemon_is_found_again_with_one_line_of_notice() -> None:
+def test_a_restarted_daemon_is_found_again_without_a_word() -> None:
     with running_daemon() as first:
         chat = subprocess.Popen(
             [*QWENCTL, "--socket", str(first.socket), "chat"],
@@ -73,7 +73,7 @@ def test_a_restarted_daemon_is_found_again_with_one_line_of_notice() -> None:
             again.wait()
 
     assert out == "after\n"
-    assert "The daemon was restarted; connected again." in errors
+    assert errors == ""  # the library has connected again by itself
     assert chat.returncode == Exit.DONE
 
 
