@@ -44,8 +44,8 @@ class Owner(Protocol):
     def send(self, message: DaemonMessage, then: Callable[[], None] | None = None) -> None:
         """Queue a message to the owner. Never blocks, and does nothing once it is gone.
 
-        then: called once the kernel has the message, to note that for the next front. A front that
-        dies before has neither said nor noted it; without `then` its client is in doubt.
+        then: called right before the kernel gets the message, to note it for the next front. A front
+        that dies before has neither said nor noted it; without `then` its client is in doubt.
         """
 
 

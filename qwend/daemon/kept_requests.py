@@ -2,8 +2,9 @@
 
 Owns the notes of requests that can be gone on with: those of connections that systemd keeps, and
 those with a resume key. A front that begins reads what the last one has left, once. Each note is
-written after the session was given the message that it is about and before that one's doubt ends
-(kept_page.py), so what is noted and what was written agree wherever there is no doubt.
+made right before the message that it is about is written, when the connection is in doubt already
+(kept_page.py): what is noted and what was written agree wherever there is no doubt, and elsewhere
+no client has more than is noted.
 """
 
 from __future__ import annotations

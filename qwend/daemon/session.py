@@ -273,12 +273,13 @@ class Session(asyncio.BufferedProtocol):
         outgoing, self._outgoing = self._outgoing, []
         if outgoing and self._transport is not None:
             self._resting.writing()
+            # Noted first: a client that resumes may have less than is noted, but never more.
+            self._note_what_is_said()
             self._transport.write(outgoing[0] if len(outgoing) == 1 else b"".join(outgoing))
-            self._note_what_was_said()
             self._settle()
             self._service.held(self)
 
-    def _note_what_was_said(self) -> None:
+    def _note_what_is_said(self) -> None:
         notes, self._notes, self._in_doubt = self._notes, [], False
         for note in notes:
             note()

@@ -310,3 +310,17 @@ def test_the_connections_of_one_user_have_one_turn_together_and_another_user_its
             assert answered == [[full, 0, 0, full], [0, full, 0, 0], [0, 0, full, 0]]
 
     asyncio.run(main())
+
+
+def test_what_is_noted_for_the_next_front_is_noted_before_it_is_written() -> None:
+    """Killed in between, the client has less than is noted: the rest can be said again."""
+
+    def test(one: Talk) -> None:
+        there: list[int] = []
+        for _ in range(2):
+            one.session.send(Pong(None), lambda: there.append(len(one.transport.written)))
+        assert there == []
+        assert len(one.transport.taken()) == 2
+        assert there == [0, 0]
+
+    in_a_loop(test)
