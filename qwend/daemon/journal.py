@@ -44,7 +44,7 @@ class Owner(Protocol):
     def send(self, message: DaemonMessage, then: Callable[[], None] | None = None) -> None:
         """Queue a message to the owner. Never blocks, and does nothing once it is gone.
 
-        then: called right before the kernel gets the message, to note it for the next front. A front
+        then: called right before the kernel gets the message, to note it for the next front. One
         that dies before has neither said nor noted it; without `then` its client is in doubt.
         """
 
