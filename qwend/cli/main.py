@@ -33,6 +33,7 @@ COMMANDS = {
     "drain": ("qwend.cli.drain", "Have the daemon take no new requests."),
     "reload": ("qwend.cli.reload", "Have the daemon read its configuration, and take requests."),
     "pull": ("qwend.cli.pull", "Get a model from a hub."),
+    "quantize": ("qwend.cli.quantize", "Make a smaller file of a model."),
     "models": ("qwend.cli.models.command", "Look after the models of this machine."),
     "config": ("qwend.cli.config", "Check the configuration, or show all of it."),
     "version": ("qwend.cli.version", "Show the versions of qwenctl and of the daemon."),
