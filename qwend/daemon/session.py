@@ -29,6 +29,7 @@ from qwend.daemon.identity import Identity
 from qwend.daemon.journal import Timer
 from qwend.daemon.kept_connection import KeptConnection
 from qwend.daemon.kept_page import Record
+from qwend.daemon.outbox import Outbox
 from qwend.daemon.public_text import for_client
 from qwend.daemon.resting import Resting
 from qwend.daemon.turns import Turns
@@ -39,7 +40,7 @@ from qwend.wire.connection import Connection
 from qwend.wire.events import BadMessage, EndOfStream, Event, ProtocolFailure
 from qwend.wire.messages import DaemonMessage
 from qwend.wire.notices import Error, GoAway, Pong, StatusReply
-from qwend.wire.replies import Done, FinishReason, Progress, Welcome
+from qwend.wire.replies import Done, FinishReason, Welcome
 from qwend.wire.requests import (
     Cancel,
     Chat,
@@ -54,7 +55,7 @@ from qwend.wire.requests import (
     Tokenize,
 )
 from qwend.wire.resume import Resume
-from qwend.wire.sessions import Sessions, SessionsReply
+from qwend.wire.sessions import Sessions
 from qwend.wire.states import Side, State
 from qwend.wire.usage import Usage
 
@@ -141,10 +142,7 @@ class Session(asyncio.BufferedProtocol):
         self._capabilities = record.capabilities if record else ()
         self._transport: asyncio.Transport | None = None
         self._timer: Timer | None = None
-        self._outgoing: list[bytes] = []  # what this turn of the loop has to say
-        self._notes: list[Callable[[], None]] = []  # of that, for the next front
-        self._in_doubt = False  # of some of that there is no note
-        self._ending: list[int] = []  # requests whose end is among it
+        self._outbox = Outbox()
         self._identity = NOBODY
         self._cut_off = False
         self.congested = False
@@ -163,7 +161,7 @@ class Session(asyncio.BufferedProtocol):
         if self._cut_off:  # it will be gone in the next turn of the loop
             return 0
         unread = 0 if self._transport is None else self._transport.get_write_buffer_size()
-        return unread + sum(map(len, self._outgoing)) + self._connection.buffered_bytes
+        return unread + len(self._outbox) + self._connection.buffered_bytes
 
     @property
     def page(self) -> int:
@@ -255,37 +253,21 @@ class Session(asyncio.BufferedProtocol):
             log.error("cannot send %s: %s", message.op, error)
             self._transport.abort()
             return
-        # What one event leads to is one write: at the first of two the client wakes up, takes our
-        # CPU, and the second waits a tick (4 ms) behind a thread that computes.
-        if not self._outgoing:
+        if not self._outbox:
             asyncio.get_running_loop().call_soon(self.flush)
-        if then is not None:
-            self._notes.append(then)
-        elif not isinstance(message, Progress):  # nobody misses one
+        self._outbox.add(message, frame, then)
+        if self._outbox.in_doubt:
             self._resting.writing()
-            self._in_doubt = True
-        if isinstance(message, Done | Error | SessionsReply) and message.id is not None:
-            self._ending.append(message.id)
-        self._outgoing.append(frame)
 
     def flush(self) -> None:
         """Write what has been sent since the last turn of the loop."""
-        outgoing, self._outgoing = self._outgoing, []
-        if outgoing and self._transport is not None:
+        if self._outbox and self._transport is not None:
             self._resting.writing()
-            # Noted first: a client that resumes may have less than is noted, but never more.
-            self._note_what_is_said()
-            self._transport.write(outgoing[0] if len(outgoing) == 1 else b"".join(outgoing))
+            if self._outbox.ending:
+                self._resting.changed()
+            self._transport.write(self._outbox.take())
             self._settle()
             self._service.held(self)
-
-    def _note_what_is_said(self) -> None:
-        notes, self._notes, self._in_doubt = self._notes, [], False
-        for note in notes:
-            note()
-        if self._ending:
-            self._ending.clear()
-            self._resting.changed()
 
     def close(self) -> None:
         """Close once what is in the outbox has been read."""
@@ -433,13 +415,13 @@ class Session(asyncio.BufferedProtocol):
             self._resting.settle(
                 self._transport,
                 self._capabilities,
-                outgoing=bool(self._outgoing),
-                in_doubt=self._in_doubt,
+                outgoing=bool(self._outbox),
+                in_doubt=self._outbox.in_doubt,
             )
 
     def _open_ids(self) -> tuple[int, ...]:
         entries = self._service.broker.journal.of_owner(self)
-        return (*(one.client_id for one in entries), *self._asks.open_ids, *self._ending)
+        return (*(one.client_id for one in entries), *self._asks.open_ids, *self._outbox.ending)
 
     def _end(self) -> None:
         """The client will say nothing more: nobody waits for its requests, whether or not what is
