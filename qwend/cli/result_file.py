@@ -72,6 +72,8 @@ class ResultFile:
         except OSError as error:
             if error.errno not in _NO_LINKS:
                 raise
+            if os.path.lexists(target):
+                raise taken(target) from error
             os.rename(self.path, target)
 
 

@@ -226,8 +226,14 @@ def test_quiet_is_quiet(quantize: Quantize, source: Path) -> None:
     ],
 )
 def test_what_is_no_use_is_refused(
-    quantize: Quantize, source: Path, arguments: tuple[str, ...], said: str
+    quantize: Quantize,
+    source: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    said: str,
 ) -> None:
+    monkeypatch.setattr(quantizer, "WORKER", ["false"])  # nothing is computed for that
+
     done = quantize(source, *arguments)
 
     assert (done.returncode, said in done.stderr) == (Exit.USAGE, True), done.stderr
@@ -265,11 +271,13 @@ def test_a_source_that_the_engine_would_not_get_is_refused(
 
 
 def test_a_file_is_replaced_only_with_force_and_the_source_never(
-    quantize: Quantize, source: Path
+    quantize: Quantize, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (old := source.with_name("tiny-Q4_0.gguf")).write_text("old")
 
-    refused = quantize(source, "--to", "Q4_0")
+    with monkeypatch.context() as patched:
+        patched.setattr(quantizer, "WORKER", ["false"])  # nothing is computed for that
+        refused = quantize(source, "--to", "Q4_0")
     assert refused.returncode == Exit.USAGE
     assert f"{old} is there already; --force replaces it" in refused.stderr
     assert old.read_text() == "old"
@@ -445,5 +453,6 @@ def test_weights_that_are_no_numbers_end_it_in_llama_cpps_words(
 
     assert done.returncode == Exit.REQUEST_FAILED
     assert "llama.cpp cannot quantize it: " in done.stderr
+    assert "'blk.0.ffn_up.weight' has invalid data" in done.stderr
     assert "(quantizer_failed)" in done.stderr
     assert names(source.parent) == [source.name]
