@@ -6,7 +6,7 @@ Rule 2: this file does not know sockets, nor when a connection is lost.
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -28,7 +28,7 @@ class Recovery:
 
     def __init__(self, build: Build) -> None:
         self._build = build
-        self._key = secrets.token_hex(16)
+        self._key = os.urandom(16).hex()
         self._reached = -1
         self._in_vain = 0
 
@@ -56,7 +56,7 @@ class Recovery:
                 f"the daemon that answered is gone; look whether session {session!r} has this turn "
                 "before you ask again"
             )
-        self._key = secrets.token_hex(16)
+        self._key = os.urandom(16).hex()
 
     def worth_a_try(self, tokens: int) -> bool:
         """The connection was lost when so many tokens had been read."""
