@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from .ledger import Asked
-from .load import CANCELS, Load, connected, library, library_answer
+from .library_clients import library, library_answer
+from .load import CANCELS, Load, connected
 from .oracle import Answer, Turn
 from .raw_connection import RawConnection
 from .stream_check import StreamCheck
@@ -114,8 +115,9 @@ async def _through_the_library(load: Load, kept: Kept, name: str) -> bool:
 
 async def _goes_on(load: Load, kept: Kept, name: str, turn: Turn, how: str) -> bool:
     """False: what comes next would have another history, or nobody knows which."""
-    if how == LOST:
+    if how in (LOST, "error:unknown_request", "error:engine_lost"):
         kept.in_doubt[name] = turn
+        return False
     if how.startswith("error"):
         await load.rest(0.2)  # it is not kept: ask again
         return True

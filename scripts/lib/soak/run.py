@@ -29,9 +29,10 @@ from .aftermath import (
     was_given_back,
 )
 from .conversations import Kept, read_back, read_from_disk, session_client, turn_of
+from .crowd import clients
 from .injector import Injector
 from .ledger import Episode, Ledger
-from .load import BUSY, Load, clients
+from .load import BUSY, Load
 from .oracle import Answer, Oracle, ask_oracle
 from .questions import TEXTS
 from .raw_connection import NotGreeted, RawConnection
