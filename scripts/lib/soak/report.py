@@ -26,8 +26,10 @@ from .plots import draw
 from .run import Outcome
 from .watch import Look, Taken, at_the_ends, of_the_last
 
-# Before that an interpreter still fills its arenas and the engine its prefix cache.
-FRONT_WARM_S, ENGINE_OLD_S = 30.0, 10.0
+# A front remembers the ends of answers for 60 s, and its notes until there is 1 MiB to sweep: under
+# load it grew from 21.0 to 23.1 MiB in 80 s, and by 0.02 in the next 50 (two x86-64 cores, November
+# 2026). An engine fills its prefix cache.
+FRONT_WARM_S, ENGINE_OLD_S = 75.0, 10.0
 
 
 def front(look: Look) -> Taken:
