@@ -147,6 +147,11 @@ class Journal:
     def __len__(self) -> int:
         return len(self._by_id)
 
+    @property
+    def parked(self) -> int:
+        """Entries that wait for their client to come back."""
+        return sum(entry.parked for entry in self._by_id.values())
+
     def __iter__(self) -> Iterator[Entry]:
         return iter(list(self._by_id.values()))
 

@@ -98,7 +98,8 @@ def daemon_status(
             "accepted": journal.accepted,
             "done": journal.done,
             "failed": journal.failed,
-            "open": len(journal),
+            "open": len(journal) - journal.parked,
+            "parked": journal.parked,
         },
         "socket": socket,
         "memory": {

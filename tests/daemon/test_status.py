@@ -81,7 +81,7 @@ def test_every_key_of_the_protocol_is_there_before_the_engine_has_said_anything(
         "memory",
     }
     assert status["speed"] == {"decode_tok_s": 0.0, "prefill_tok_s": 0.0}
-    assert status["requests"] == {"accepted": 0, "done": 0, "failed": 0, "open": 0}
+    assert status["requests"] == {"accepted": 0, "done": 0, "failed": 0, "open": 0, "parked": 0}
     assert status["memory"]["front_rss_bytes"] > 0
     assert msgpack.unpackb(msgpack.packb(status)) == status
 
@@ -94,7 +94,17 @@ def test_requests_are_the_journals(broker: Broker) -> None:
     broker.handle([finished(engine.submitted[0])])
     broker.drop(FakeOwner())
     broker.cancel(owner, 2)
-    assert status_map(broker)["requests"] == {"accepted": 3, "done": 2, "failed": 0, "open": 1}
+    requests = {"accepted": 3, "done": 2, "failed": 0, "open": 1, "parked": 0}
+    assert status_map(broker)["requests"] == requests
+
+
+def test_one_whose_client_is_gone_for_now_is_not_open(broker: Broker) -> None:
+    owner = FakeOwner()
+    broker.submit(owner, complete(0, resume="a key of mine"))
+    broker.drop(owner)
+    requests = status_map(broker)["requests"]
+    assert isinstance(requests, dict)
+    assert (requests["open"], requests["parked"]) == (0, 1)
 
 
 def test_the_engines_part_is_its_gauges_and_its_own_description(broker: Broker) -> None:
