@@ -212,7 +212,7 @@ def test_a_look_that_fails_is_followed_by_another(
     box: Box, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(host_watch, "LOOK_S", 0.0)
-    failures = [OSError("gone")]
+    failures = [OSError("gone"), RuntimeError("can't start new thread")]
 
     def read(host: HostRoot) -> Reading:
         if failures:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from qwend.config import Config, EngineConfig, HostConfig
-from qwend.daemon.plan_watch import LOOK_S, PlanWatch, reasons_now
+from qwend.daemon.plan_watch import LOOK_S, PlanWatch, reasons_now, threads_refused
 from qwend.host.root import HostRoot
 from qwend.host.thread_plan import ThreadPlan
 from tests.daemon.fakes import FakeTimers
@@ -143,3 +143,15 @@ def test_cpus_that_the_engine_was_not_started_for_are_a_reason_beside_the_others
 
 def test_an_engine_that_is_not_pinned_uses_what_there_is() -> None:
     assert reasons_now(ThreadPlan(2, (0, 1), ()), ThreadPlan(1, (), ())) == ()
+
+
+@pytest.mark.row("D6")
+def test_threads_that_could_not_be_started_are_a_reason_with_what_to_raise() -> None:
+    (reason,) = threads_refused({"threads": 1}, ThreadPlan(4, (0, 1, 2, 3), ()))
+    assert reason.startswith("1 of 4 threads could be started")
+    assert "TasksMax=" in reason
+
+
+@pytest.mark.parametrize("description", [{}, {"threads": 0}, {"threads": 4}])
+def test_all_threads_or_an_engine_without_any_are_no_reason(description: dict[str, int]) -> None:
+    assert threads_refused(description, ThreadPlan(4, (0, 1, 2, 3), ())) == ()

@@ -175,3 +175,23 @@ def test_all_threads_end_with_the_backend(tiny_model: Path, two_cpus: tuple[int,
             backend.set_threads(threads)
             step(backend)
     assert other_threads() == before
+
+
+@pytest.mark.row("D6")
+def test_where_no_thread_can_be_started_the_pool_in_use_stays(
+    backend: LlamaBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pool of another number would be made, and llama.cpp would end the process."""
+    feed(backend, 0, TEXT)
+    expected = logits(backend, feed(backend, 1, TEXT))
+    backend.trim(1, 0)
+    made = backend._pool._make  # type: ignore[union-attr]
+    monkeypatch.setattr(threadpool, "startable_threads", lambda wanted: 0)
+    monkeypatch.setattr(backend._pool, "_make", lambda *arguments: pytest.fail("a pool was made"))
+    backend.set_threads(1)
+    np.testing.assert_allclose(logits(backend, feed(backend, 1, TEXT)), expected, atol=1e-4)
+    backend.trim(1, 0)
+    monkeypatch.setattr(threadpool, "startable_threads", lambda wanted: wanted)
+    monkeypatch.setattr(backend._pool, "_make", made)
+    backend.set_threads(1)
+    np.testing.assert_allclose(logits(backend, feed(backend, 1, TEXT)), expected, atol=1e-4)
