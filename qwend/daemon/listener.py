@@ -67,11 +67,7 @@ class SocketPath:
                 listener.bind(str(self.path))
             finally:
                 os.umask(old)
-            found = self.path.lstat()
-            self._bound = (found.st_dev, found.st_ino)
-            if group:
-                os.chown(self.path, -1, _group_id(group))
-            self.path.chmod(mode)
+            self._let_in(mode, group)
             listener.listen(BACKLOG)
         except OSError as error:
             listener.close()
@@ -81,6 +77,25 @@ class SocketPath:
             raise
         listener.setblocking(False)
         return listener
+
+    def _let_in(self, mode: int, group: str) -> None:
+        """Give the socket file its rights. What somebody has put in its place since it was bound
+        gets none: the path is followed once, and a link not at all.
+
+        Raises: OSError, ConfigError.
+        """
+        fd = os.open(self.path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            found = os.fstat(fd)
+            if not _is_socket(found):
+                raise ConfigError(f"{self.path} was replaced while it was made: who writes there?")
+            self._bound = (found.st_dev, found.st_ino)
+            this = f"/proc/self/fd/{fd}"
+            if group:
+                os.chown(this, -1, _group_id(group))
+            os.chmod(this, mode)
+        finally:
+            os.close(fd)
 
     def close(self) -> None:
         """Remove the socket file, if it is still the one we made, and give up the path."""
