@@ -155,7 +155,7 @@ class AsyncChannel:
         whoever comes back."""
         if not self._closed and self._socket is not None and self.session.lost is None:
             with contextlib.suppress(ClientError):
-                await self.send(self.session.abandon_all())
+                await self.send(self.session.abandon_lasting())
         self._closed = True
         await self._end()
 

@@ -106,7 +106,7 @@ class Channel:
         """Requests that are open end: the daemon must not keep them for whoever comes back."""
         with suppress(ClientError):
             if not self._closed:
-                self.send(self.session.abandon_all())
+                self.send(self.session.abandon_lasting())
         self._closed = True
         self.session.end(ConnectionLost("this client has been closed"))
         self._socket.close()

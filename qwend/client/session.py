@@ -23,7 +23,9 @@ from qwend.wire import (
     Accepted,
     BadMessage,
     Cancel,
+    Chat,
     ClientMessage,
+    Complete,
     Connection,
     Done,
     Error,
@@ -34,6 +36,7 @@ from qwend.wire import (
     Pong,
     Progress,
     ProtocolFailure,
+    Resume,
     SessionsReply,
     Side,
     Status,
@@ -68,6 +71,7 @@ class Session:
         "_connection",
         "_inboxes",
         "_last_error",
+        "_lasting",
         "_next_id",
         "_path",
         "_pongs",
@@ -88,6 +92,7 @@ class Session:
         self._inboxes: dict[int, Inbox | None] = {}
         self._pongs: dict[int, Inbox] = {}
         self._statuses: deque[Inbox] = deque()
+        self._lasting: set[int] = set()
         self._next_id = 0
         self._last_error: Error | None = None
 
@@ -100,8 +105,12 @@ class Session:
         Raises: RequestFailed if the daemon would refuse it anyway, or the connection's loss.
         """
         request_id = self._next_id
-        data = self._send(build(request_id))
+        message = build(request_id)
+        data = self._send(message)
         self._next_id += 1
+        keyed = isinstance(message, Chat | Complete) and message.generation.resume is not None
+        if keyed or isinstance(message, Resume):
+            self._lasting.add(request_id)
         self._inboxes[request_id] = inbox
         return request_id, data
 
@@ -116,11 +125,12 @@ class Session:
         self._inboxes[request_id] = None
         return self._send(Cancel(request_id))
 
-    def abandon_all(self) -> bytes:
-        """Cancel what is open. Who reads it is still told of the connection's end."""
+    def abandon_lasting(self) -> bytes:
+        """Cancel what would wait for another connection; all else ends with this one. Who reads it
+        is still told of the connection's end."""
         if self.lost:
             return b""
-        return b"".join(self._send(Cancel(one)) for one in self._inboxes)
+        return b"".join(self._send(Cancel(one)) for one in self._inboxes if one in self._lasting)
 
     def status(self, inbox: Inbox) -> bytes:
         data = self._send(Status())
