@@ -135,6 +135,10 @@ class Continuity:
     def take_up(self, owner: Owner, message: Resume) -> None:
         """Go on with an answer over this connection, from where its client is."""
         duplicate = self._broker.duplicate(owner, message.id)
+        # A connection that was taken over may ask before all that was left is reopened.
+        left = self._kept.left_with(owner.uid, message.key)
+        if left is not None:
+            self.reopen(Absent(owner.uid), left)
         entry = self._resumable.find(owner.uid, message.key)
         if duplicate is not None:
             owner.send(duplicate)

@@ -103,6 +103,13 @@ class KeptRequests:
             del self._left[one.number]
         return {one.client_id: one for one in found if one.model == self.model}
 
+    def left_with(self, uid: int, key: str) -> Left | None:
+        """Take the one of this user with this key, wherever its connection is."""
+        for one in self._left.values():
+            if (one.uid, _key(one.message), one.model) == (uid, key, self.model):
+                return self._left.pop(one.number)
+        return None
+
     def left_parked(self) -> list[Left]:
         """Take all the rest that somebody may come for."""
         rest, self._left = list(self._left.values()), {}

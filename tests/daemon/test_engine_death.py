@@ -26,7 +26,8 @@ def engine_is_back(daemon: RunningDaemon, restarts: int) -> bool:
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS])
 def test_a_stream_goes_on_at_its_next_token_after_a_death(number: signal.Signals) -> None:
     with running_daemon(script={"step_s": 0.002}) as daemon, daemon.client() as client:
-        stream = client.complete("0123456789", ignore_eos=True, max_tokens=600)
+        # With credit, so that it is not through before the engine is killed.
+        stream = client.complete("0123456789", ignore_eos=True, max_tokens=600, credit=64)
         events = stream.events()
         assert any(isinstance(event, Token) for event in events)
         os.kill(daemon.engine_pid(), number)
@@ -47,7 +48,7 @@ def test_a_stream_goes_on_at_its_next_token_after_a_death(number: signal.Signals
 def test_streams_outlive_several_deaths_all_together() -> None:
     with running_daemon(script={"step_s": 0.002}) as daemon, daemon.client() as client:
         streams = [
-            client.complete(f"{number} and on ", ignore_eos=True, max_tokens=900)
+            client.complete(f"{number} and on ", ignore_eos=True, max_tokens=900, credit=64)
             for number in range(4)
         ]
         for death in range(3):

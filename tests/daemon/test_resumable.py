@@ -203,6 +203,29 @@ def test_tokens_that_were_lost_with_their_connection_are_noted_with_the_next() -
     kept.close()
 
 
+def test_it_can_be_had_before_all_that_an_earlier_front_has_left_is_reopened() -> None:
+    """Asked for over a connection that was taken over, while others still are to be."""
+    log = KeptLog.create()
+    timers, engine = FakeTimers(), FakeEngine()
+    broker = Broker(config_with(), timers.clock, timers.call_later, kept=KeptRequests(log))
+    broker.attach_engine(engine)
+    owner = FakeOwner(page=3)
+    begun(broker, engine, owner)
+    broker.drop(owner)
+    left = KeptLog.open(os.dup(log.fd))
+    assert left is not None
+    following = Broker(config_with(), timers.clock, timers.call_later, kept=KeptRequests(left))
+    following.attach_engine(second := FakeEngine())
+    back, thief = FakeOwner(page=4), FakeOwner(uid=1001, page=5)
+    following.continuity.take_up(thief, resume(0, 0))
+    assert thief.error_of(9).code == "unknown_request"
+    following.continuity.take_up(back, resume(0, 1))
+    assert back.messages == [Accepted(9, 5, 2), Token(9, 0, (7,), "y")]
+    following.continuity.reopen_parked()
+    assert len(second.submitted) == 1
+    assert len(following.journal) == 1
+
+
 @dataclass(eq=False)
 class DeafOwner(FakeOwner):
     """Its connection is lost before anything of this is written."""
