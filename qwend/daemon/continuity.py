@@ -164,9 +164,9 @@ class Continuity:
 
     # Another front
 
-    def left_on(self, page: int) -> dict[int, Left]:
+    def left_on(self, page: int, uid: int) -> dict[int, Left]:
         """What an earlier front has left of this connection, by the client's id."""
-        return self._kept.left_on(page)
+        return self._kept.left_on(page, uid)
 
     def reopen(self, owner: Owner, left: Left) -> None:
         """Go on with a request that an earlier front had accepted."""

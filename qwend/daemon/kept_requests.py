@@ -96,12 +96,13 @@ class KeptRequests:
             store.keep(REQUESTS_NAME, kept.fd)
         return cls(kept)
 
-    def left_on(self, page: int) -> dict[int, Left]:
-        """Take what was left of the connection with this page, by the client's id."""
+    def left_on(self, page: int, uid: int) -> dict[int, Left]:
+        """Take what was left of this user's connection with this page, by the client's id."""
         found = [one for one in self._left.values() if one.page == page and page]
         for one in found:
             del self._left[one.number]
-        return {one.client_id: one for one in found if one.model == self.model}
+        mine = [one for one in found if (one.uid, one.model) == (uid, self.model)]
+        return {one.client_id: one for one in mine}
 
     def left_with(self, uid: int, key: str) -> Left | None:
         """Take the one of this user with this key, wherever its connection is."""

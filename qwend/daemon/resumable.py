@@ -17,7 +17,7 @@ from qwend.wire.resume import Resume
 # card; docs/protocol.md promises it.
 KEPT_S = 60.0
 # Ends that are remembered of one user: answers of a kilobyte or so, and the oldest goes first.
-ENDS_PER_UID = 64
+ENDS_PER_UID = 256
 # Answers that wait of one user: as many as may run and wait besides (running_per_uid and
 # queued_per_uid under [limits], 4 and 16), for each has its prompt, and the oldest goes first.
 PARKED_PER_UID = 20

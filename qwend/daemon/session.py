@@ -304,7 +304,7 @@ class Session(asyncio.BufferedProtocol):
 
     def _go_on(self, left: Record) -> None:
         """Where an earlier process was; what it has not noted is lost."""
-        noted = self._service.broker.continuity.left_on(self.page)
+        noted = self._service.broker.continuity.left_on(self.page, self.uid)
         for client_id in left.open:
             if client_id in noted:
                 self._service.broker.continuity.reopen(self, noted[client_id])

@@ -50,7 +50,7 @@ def test_the_next_front_finds_a_request_as_far_as_it_was(log: KeptLog) -> None:
     kept.extend(number, Produced(9, 0, (65, 66), "ab", 102.0))
     kept.extend(number, Produced(9, 2, (67,), "", 103.0, "hm"))
     kept.allow(number, 80)
-    found = next_front(log).left_on(3)
+    found = next_front(log).left_on(3, 1000)
     assert set(found) == {4}
     one = found[4]
     assert (one.uid, one.message, one.allowance) == (1000, MESSAGE, 80)
@@ -68,10 +68,10 @@ def test_what_was_found_is_noted_again_with_all_of_it(log: KeptLog) -> None:
     kept.extend(number, Produced(9, 0, (65,), "a", 102.0))
     kept.extend(number, Produced(9, 1, (66,), "b", 103.0))
     second = next_front(log)
-    again = second.left_on(3)[4]
+    again = second.left_on(3, 1000)[4]
     second.extend(second.open(again), Produced(1, 2, (67,), "c", 104.0))
     second.sweep()
-    third = next_front(log).left_on(3)[4]
+    third = next_front(log).left_on(3, 1000)[4]
     assert (list(third.so_far.tokens), third.so_far.content) == ([65, 66, 67], "abc")
     assert (third.so_far.first_token_s, third.so_far.last_token_s) == (102.0, 104.0)
 
@@ -83,18 +83,23 @@ def test_what_another_model_has_begun_is_not_gone_on_with(log: KeptLog) -> None:
     kept.park(kept.open(left(page=0, message=keyed())), 105.0)
     other = next_front(log)
     other.model = "another"
-    assert other.left_on(3) == {}
+    assert other.left_on(3, 1000) == {}
     assert other.left_parked() == []
     same = next_front(log)
     same.model = "one"
-    assert set(same.left_on(3)) == {4}
+    assert set(same.left_on(3, 1000)) == {4}
     assert len(same.left_parked()) == 1
+
+
+def test_another_users_connection_gets_nothing_of_it(log: KeptLog) -> None:
+    KeptRequests(log).open(left())
+    assert next_front(log).left_on(3, 1001) == {}
 
 
 def test_one_that_is_over_is_not_found(log: KeptLog) -> None:
     kept = KeptRequests(log)
     kept.forget(kept.open(left()))
-    assert next_front(log).left_on(3) == {}
+    assert next_front(log).left_on(3, 1000) == {}
 
 
 def test_without_a_page_only_one_with_a_key_is_noted(log: KeptLog) -> None:
@@ -124,7 +129,7 @@ def test_a_turn_on_its_way_to_the_disk_is_known_as_such(log: KeptLog) -> None:
     whole.extend(told)
     whole.extend(Produced(9, 1, (66,), "b", 103.0))
     kept.keep(number, DONE, whole)
-    one = next_front(log).left_on(3)[4]
+    one = next_front(log).left_on(3, 1000)[4]
     assert one.keeping == DONE
     assert one.so_far.content == "a"
     assert one.whole is not None
@@ -139,7 +144,7 @@ def test_what_nobody_took_is_gone_after_the_sweep(log: KeptLog) -> None:
     assert second.left_parked() == []  # it has no key, and its connection did not come back
     second.sweep()
     assert log.used_bytes > 0
-    assert list(next_front(log).left_on(3)) == []
+    assert list(next_front(log).left_on(3, 1000)) == []
 
 
 def test_requests_that_are_over_do_not_fill_the_log(log: KeptLog) -> None:
@@ -150,14 +155,14 @@ def test_requests_that_are_over_do_not_fill_the_log(log: KeptLog) -> None:
         kept.forget(kept.open(left(message=long)))
     assert log.used_bytes < 2 * SWEEP_BYTES
     kept.start(stays, Started(9, 3, 1, 101.0))
-    assert next_front(log).left_on(3)[4].so_far.started_s == 101.0
+    assert next_front(log).left_on(3, 1000)[4].so_far.started_s == 101.0
 
 
 def test_one_that_is_too_long_is_not_kept_and_hinders_nobody(log: KeptLog) -> None:
     kept = KeptRequests(log)
     assert kept.open(left(message=replace(MESSAGE, prompt="x" * (1 << 20)))) == 0
     assert kept.open(left()) > 0
-    assert set(next_front(log).left_on(3)) == {4}
+    assert set(next_front(log).left_on(3, 1000)) == {4}
 
 
 def test_where_nothing_is_kept_every_call_does_nothing() -> None:

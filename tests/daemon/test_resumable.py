@@ -198,7 +198,7 @@ def test_tokens_that_were_lost_with_their_connection_are_noted_with_the_next() -
         late()
     again = KeptLog.open(os.dup(log.fd))
     assert again is not None
-    left = KeptRequests(again).left_on(4)[9]
+    left = KeptRequests(again).left_on(4, 1000)[9]
     assert (list(left.so_far.tokens), left.so_far.content) == ([7], "xy")
     kept.close()
 
