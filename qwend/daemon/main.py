@@ -152,14 +152,20 @@ def _serve(
             engine=engine,
         )
 
+        served = False
+
         async def run() -> None:
+            nonlocal served
             await Daemon(loaded.config, world).run()
+            served = True
 
         try:
             asyncio.run(run())
         except RuntimeError as error:
             if "new thread" not in str(error):  # as threading.Thread.start says it
                 raise
+            if served:
+                return  # asyncio wants one more to end the others, when all has been undone
             cause = f"{error}; raise TasksMax= of the unit, or `ulimit -u`"
             raise HostError("qwend", "starting the threads of", cause) from error
 
