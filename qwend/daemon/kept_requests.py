@@ -120,7 +120,7 @@ class KeptRequests:
         """Forget what an earlier front has left and nobody took."""
         if self._log is not None:
             self._left = {}
-            self._log.replace(note for notes in self._notes.values() for note in notes)
+            self._write_live(self._log)
 
     def open(self, left: Left) -> int:
         """Note a request, as far as it is; return its number, 0 if it is not kept."""
@@ -194,13 +194,13 @@ class KeptRequests:
         notes.append(frame)
         self._live_bytes += len(frame)
         if self._log.used_bytes - self._live_bytes > SWEEP_BYTES:
-            self.sweep_live()
-        elif not self._log.append(frame) and not self.sweep_live():
+            self._write_live(self._log)
+        elif not self._log.append(frame) and not self._write_live(self._log):
             self._give_up(number)
 
-    def sweep_live(self) -> bool:
-        assert self._log is not None
-        return self._log.replace(note for notes in self._notes.values() for note in notes)
+    def _write_live(self, log: KeptLog) -> bool:
+        """The log is the notes of open requests from now on; False if there is no room for that."""
+        return log.replace(note for notes in self._notes.values() for note in notes)
 
     def _give_up(self, number: int) -> None:
         """It is too long to be kept: without its connection it ends."""
