@@ -46,7 +46,7 @@ from qwend.wire import (
 )
 
 # What this client can take beyond what every client must (docs/protocol.md).
-CAPABILITIES = ("reasoning", "energy", "recovering")
+CAPABILITIES = ("reasoning", "energy", "recovering", "loading")
 
 Answer = Accepted | Progress | Token | Done | Error | SessionsReply | StatusReply | Pong
 

@@ -44,8 +44,7 @@ from qwend.daemon.watchdog import Watchdog
 from qwend.daemon.world import World
 from qwend.errors import ConfigError, EngineLost, QwendError
 from qwend.wire.codes import ErrorCode
-from qwend.wire.requests import Drain
-from qwend.wire.requests import Reload as ReloadRequest
+from qwend.wire.orders import Drain, Load, Order, Unload
 
 if TYPE_CHECKING:
     from qwend.daemon.conversation_thread import ConversationThread
@@ -222,9 +221,11 @@ class Daemon:
         else:  # once the start is through; a stop needs none
             self._reload_asked = True
 
-    def _administer(self, asked: Drain | ReloadRequest) -> None:
+    def _administer(self, asked: Order) -> None:
         if isinstance(asked, Drain):
             self._take_requests(False)
+        elif isinstance(asked, Load | Unload):
+            raise ConfigError(f"{asked.op} is not served yet")
         elif self._stop.is_set():
             raise ConfigError("the daemon is stopping; the next one reads the configuration")
         else:

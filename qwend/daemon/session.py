@@ -40,17 +40,16 @@ from qwend.wire.connection import Connection
 from qwend.wire.events import BadMessage, EndOfStream, Event, ProtocolFailure
 from qwend.wire.messages import DaemonMessage
 from qwend.wire.notices import Error, GoAway, Pong, StatusReply
+from qwend.wire.orders import Drain, Load, Order, Reload, Unload
 from qwend.wire.replies import Done, FinishReason, Welcome
 from qwend.wire.requests import (
     Cancel,
     Chat,
     Complete,
     Credit,
-    Drain,
     Hello,
     Ping,
     Prefill,
-    Reload,
     Status,
     Tokenize,
 )
@@ -75,6 +74,7 @@ CAPABILITIES = (
     "administration",
     "recovering",
     "resume",
+    "loading",
 )
 
 # A full outbox is for the client to empty, and what its running requests say meanwhile is little;
@@ -103,7 +103,7 @@ class Service:
     limits: LimitsConfig
     access: Access
     status: Callable[[int | None], Mapping[str, object]]
-    administer: Callable[[Drain | Reload], None]
+    administer: Callable[[Order], None]
     welcome: Callable[[], tuple[str, int]]
     keep: Callable[[socket.socket], KeptConnection | None] = lambda connection: None
     held: Callable[[Session], None] = lambda session: None
@@ -368,7 +368,7 @@ class Session(asyncio.BufferedProtocol):
                 self.send(Pong(event.nonce))
             case Status():
                 self.send(StatusReply(self._service.status(None if self.administers else self.uid)))
-            case Drain() | Reload():
+            case Drain() | Reload() | Load() | Unload():
                 self.send(self._administered(event))
             case Hello():
                 self._capabilities = tuple(one for one in CAPABILITIES if one in event.capabilities)
@@ -390,7 +390,7 @@ class Session(asyncio.BufferedProtocol):
         capabilities = CAPABILITIES + self._service.broker.conversations.capabilities
         self.send(Welcome(f"qwend {__version__}", model, context, capabilities))
 
-    def _administered(self, asked: Drain | Reload) -> Done | Error:
+    def _administered(self, asked: Order) -> Done | Error:
         """The answer, once it is done."""
         duplicate = self._service.broker.duplicate(self, asked.id)
         if duplicate is not None:

@@ -21,6 +21,8 @@ def as_understood(message: DaemonMessage, capabilities: Sequence[str]) -> Daemon
             return plain if plain.ids or plain.text else None
         case Progress(stage="recovering") if "recovering" not in capabilities:
             return None
+        case Progress(stage="waiting" | "loading") if "loading" not in capabilities:
+            return None
         case Done() if "energy" not in capabilities:
             return replace(message, usage=replace(message.usage, energy_j=None))
     return message

@@ -11,6 +11,7 @@ from qwend.wire.generation import Generation
 from qwend.wire.limits import PROTOCOL
 from qwend.wire.messages import DaemonMessage, parse_client, parse_daemon
 from qwend.wire.notices import Error, GoAway, Pong, StatusReply
+from qwend.wire.orders import Drain, Load, Reload, Unload
 from qwend.wire.priority import Priority
 from qwend.wire.prompt import ChatMessage, Prompt, Role
 from qwend.wire.replies import Accepted, Done, FinishReason, Progress, Stage, Token, Welcome
@@ -20,11 +21,9 @@ from qwend.wire.requests import (
     ClientMessage,
     Complete,
     Credit,
-    Drain,
     Hello,
     Ping,
     Prefill,
-    Reload,
     Status,
     Tokenize,
 )
@@ -62,6 +61,7 @@ __all__ = [
     "Generation",
     "GoAway",
     "Hello",
+    "Load",
     "Message",
     "Ping",
     "Pong",
@@ -85,6 +85,7 @@ __all__ = [
     "Timings",
     "Token",
     "Tokenize",
+    "Unload",
     "Usage",
     "Welcome",
     "is_session_name",

@@ -69,6 +69,9 @@ DEADLINE_MAX_S: Final = 86_400.0
 NAME_CHARS: Final = 256
 """Names that people read: `client`, `server`, `model`, one capability."""
 
+MODEL_CHARS: Final = 4_096
+"""Of a model that is to be loaded: PATH_MAX of linux/limits.h, for it may be a path."""
+
 CAPABILITIES: Final = 64
 
 # --- sessions ---------------------------------------------------------------------------------

@@ -36,7 +36,7 @@ DAEMON_MESSAGES: tuple[type[DaemonMessage], ...] = get_args(DaemonMessage)
 _BY_CLIENT_OP: Mapping[str, type[ClientMessage]] = {each.op: each for each in CLIENT_MESSAGES}
 _BY_DAEMON_OP: Mapping[str, type[DaemonMessage]] = {each.op: each for each in DAEMON_MESSAGES}
 
-LATER_OPS = frozenset({"embed", "load", "unload"})
+LATER_OPS = frozenset({"embed"})
 """Reserved for later versions; until then their answer is `unsupported`."""
 
 _ABOUT_OPEN_REQUESTS = frozenset({Cancel.op, Credit.op})

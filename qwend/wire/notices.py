@@ -13,7 +13,7 @@ from typing import ClassVar, cast
 
 from qwend.wire import limits
 from qwend.wire.fields import Fields
-from qwend.wire.requests import read_id, read_nonce
+from qwend.wire.ids import read_id, read_nonce
 
 
 @dataclass(frozen=True, slots=True)

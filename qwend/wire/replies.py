@@ -11,12 +11,21 @@ from typing import ClassVar, Literal, get_args
 
 from qwend.wire import limits
 from qwend.wire.fields import Fields
-from qwend.wire.requests import read_id
+from qwend.wire.ids import read_id
 from qwend.wire.usage import Timings, Usage
 
-Stage = Literal["queued", "prefill", "recovering"]
+Stage = Literal["queued", "prefill", "recovering", "waiting", "loading"]
 FinishReason = Literal[
-    "stop", "stop_string", "length", "cancelled", "prefilled", "tokenized", "drained", "reloaded"
+    "stop",
+    "stop_string",
+    "length",
+    "cancelled",
+    "prefilled",
+    "tokenized",
+    "drained",
+    "reloaded",
+    "loaded",
+    "unloaded",
 ]
 
 
@@ -87,6 +96,9 @@ class Progress:
 
     recovering: the engine died after `done` tokens of the answer, and the next one will go on;
     `total` is 0.
+
+    waiting: `total` answers of the model before have to end first, and `done` is 0. loading: the
+    model that will answer is being loaded, `done` percent of it; `total` is 100.
     """
 
     op: ClassVar[str] = "progress"

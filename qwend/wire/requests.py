@@ -12,6 +12,8 @@ from typing import ClassVar, get_args
 from qwend.wire import limits
 from qwend.wire.fields import Fields
 from qwend.wire.generation import DAEMON_DEFAULTS, Generation, read_generation
+from qwend.wire.ids import read_id, read_nonce
+from qwend.wire.orders import Drain, Load, Reload, Unload
 from qwend.wire.priority import Priority, priority_field, read_priority
 from qwend.wire.prompt import (
     ChatMessage,
@@ -236,36 +238,6 @@ class Ping:
         return cls(read_nonce(source))
 
 
-@dataclass(frozen=True, slots=True)
-class Drain:
-    """Of an administrator: take no new requests until a `reload`; those that are open go on."""
-
-    op: ClassVar[str] = "drain"
-    id: int
-
-    def to_map(self) -> dict[str, object]:
-        return {"op": self.op, "id": self.id}
-
-    @classmethod
-    def read(cls, source: Fields) -> Drain:
-        return cls(read_id(source))
-
-
-@dataclass(frozen=True, slots=True)
-class Reload:
-    """Of an administrator: read the configuration again, and take requests again."""
-
-    op: ClassVar[str] = "reload"
-    id: int
-
-    def to_map(self) -> dict[str, object]:
-        return {"op": self.op, "id": self.id}
-
-    @classmethod
-    def read(cls, source: Fields) -> Reload:
-        return cls(read_id(source))
-
-
 ClientMessage = (
     Hello
     | Chat
@@ -280,17 +252,11 @@ ClientMessage = (
     | Ping
     | Drain
     | Reload
+    | Load
+    | Unload
 )
 CLIENT_MESSAGES: tuple[type[ClientMessage], ...] = get_args(ClientMessage)
 
 
-def read_id(source: Fields) -> int:
-    return source.integer("id", 0, limits.ID_MAX)
-
-
 def read_thinking(source: Fields) -> bool | None:
     return source.boolean("thinking") if source.has("thinking") else None
-
-
-def read_nonce(source: Fields) -> int | None:
-    return source.integer("nonce", 0, limits.ID_MAX) if source.has("nonce") else None

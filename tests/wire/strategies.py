@@ -21,6 +21,7 @@ from qwend.wire import (
     Generation,
     GoAway,
     Hello,
+    Load,
     Ping,
     Pong,
     Prefill,
@@ -35,6 +36,7 @@ from qwend.wire import (
     Timings,
     Token,
     Tokenize,
+    Unload,
     Usage,
     Welcome,
     limits,
@@ -126,6 +128,8 @@ client_messages: st.SearchStrategy[ClientMessage] = st.one_of(
     st.builds(Ping, maybe(ids)),
     st.builds(Drain, ids),
     st.builds(Reload, ids),
+    st.builds(Load, ids, texts),
+    st.builds(Unload, ids),
 )
 daemon_messages: st.SearchStrategy[DaemonMessage] = st.one_of(
     st.builds(
