@@ -4,11 +4,14 @@ Owns the engine process across its deaths: starts it, kills it when it hangs, st
 growing pause, and gives up when it dies too often. Knows nothing of requests.
 
     STARTING -> READY -> LOST -> STARTING ...      LOST -> FAILED after too many deaths
+
+A machine that has no process or memory left for a moment is no death: it is tried until it has.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -22,7 +25,7 @@ from qwend.daemon.engine_pulse import EnginePulse
 from qwend.engine import hop
 from qwend.engine.events import CannotStart, Event, Loading, Ready
 from qwend.engine.settings import EngineStart
-from qwend.errors import EngineLost, ModelError, QwendError
+from qwend.errors import EngineLost, HostError, ModelError, QwendError
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +34,9 @@ MOST_DEATHS = 5
 DEATHS_WINDOW_S = 60.0
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 5.0
+MOST_DOUBLINGS = 10  # far beyond the longest pause; 2 to the power of a day's tries is no float
+# What has run out may be there again a moment later: fork(2), socketpair(2), open(2).
+SHORTAGES = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 
 
 class EngineState(Enum):
@@ -78,6 +84,7 @@ class Supervisor:
         self._clock = clock
         self._engine: EngineProcess | None = None
         self._deaths: deque[float] = deque()
+        self._short = 0  # starts in a row for which the machine had no room
         self._complaint = ""
         self._stopping = False
         self._pulse = EnginePulse(hung_after_s)
@@ -141,9 +148,11 @@ class Supervisor:
         self._pulse = EnginePulse(self._hung_after_s)
         try:
             self._engine = await self._start_process(self._settings, self._on_events, self._on_exit)
-        except (OSError, QwendError) as error:  # no memory or no process left: like a death
+        except (OSError, RuntimeError, QwendError) as error:
+            self._short = self._short + 1 if _is_shortage(error) else 0
             self._lose(f"the engine process cannot be started: {error}")
         else:
+            self._short = 0
             self._look()
 
     def _look(self) -> None:
@@ -201,7 +210,7 @@ class Supervisor:
         self._hooks.lost(self.reason)
         if first:
             return
-        if self._too_many_deaths():
+        if not self._short and self._too_many_deaths():
             self.state = EngineState.FAILED
             log.error("the engine died more than %d times in a minute: giving up", MOST_DEATHS)
             self._hooks.failed(self.reason)
@@ -209,7 +218,8 @@ class Supervisor:
         self._restart = asyncio.get_running_loop().create_task(self._launch_again())
 
     async def _launch_again(self) -> None:
-        pause = min(FIRST_PAUSE_S * 2 ** (len(self._deaths) - 1), LONGEST_PAUSE_S)
+        doublings = min(len(self._deaths) + self._short - 1, MOST_DOUBLINGS)
+        pause = min(FIRST_PAUSE_S * 2**doublings, LONGEST_PAUSE_S)
         await asyncio.sleep(pause)
         self.restarts += 1
         await self._launch()
@@ -220,3 +230,11 @@ class Supervisor:
         while self._deaths[0] < now - DEATHS_WINDOW_S:
             self._deaths.popleft()
         return len(self._deaths) > MOST_DEATHS
+
+
+def _is_shortage(error: Exception) -> bool:
+    """True if processes, memory or descriptors have run out, which others may give back."""
+    cause = error.cause if isinstance(error, HostError) else error
+    if isinstance(cause, OSError):
+        return cause.errno in SHORTAGES
+    return str(cause) == "can't start new thread"  # Python's RuntimeError for EAGAIN

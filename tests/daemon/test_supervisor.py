@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -21,10 +22,18 @@ from qwend.daemon.supervisor import (
 from qwend.engine import hop
 from qwend.engine.events import Alive, CannotStart, Event, Gauges, Loading, Ready
 from qwend.engine.settings import EngineStart
-from qwend.errors import EngineLost, ModelError, QwendError
+from qwend.errors import EngineLost, HostError, ModelError, QwendError
 from tests.daemon.fakes import run_jumping
 
 SETTINGS = EngineStart(backend="scripted", model="")
+NO_PROCESS = BlockingIOError(11, "Resource temporarily unavailable")
+# What fork(2), socketpair(2) and Python's own threads say where something has run out.
+SHORT = [
+    NO_PROCESS,
+    OSError(12, "Cannot allocate memory"),
+    HostError("qwend.gguf", "opening", OSError(24, "Too many open files")),
+    RuntimeError("can't start new thread"),
+]
 
 
 @dataclass
@@ -70,7 +79,8 @@ class Stage:
     engines: list[FakeProcess] = field(default_factory=list)
     starts: list[float] = field(default_factory=list)
     told: list[tuple[str, Any]] = field(default_factory=list)
-    refusing: bool = False
+    refusing: Exception | None = None
+    tries: int = 0
 
     def __post_init__(self) -> None:
         loop = asyncio.get_running_loop()
@@ -96,8 +106,9 @@ class Stage:
         on_events: Callable[[list[Event]], None],
         on_exit: Callable[[str], None],
     ) -> FakeProcess:
+        self.tries += 1
         if self.refusing:
-            raise BlockingIOError(11, "Resource temporarily unavailable")
+            raise self.refusing
         loop = asyncio.get_running_loop()
         self.starts.append(loop.time())
         process = FakeProcess(1000 + len(self.starts), on_events, on_exit)
@@ -111,6 +122,9 @@ class Stage:
 
     async def started(self, number: int) -> None:
         await until(lambda: len(self.starts) == number)
+
+    async def tried(self, number: int) -> None:
+        await until(lambda: self.tries >= number)
 
     def told_of(self, what: str) -> list[Any]:
         return [value for kind, value in self.told if kind == what]
@@ -273,24 +287,87 @@ def test_the_complaint_of_one_engine_is_not_the_next_ones_reason() -> None:
 
 def test_a_process_that_cannot_be_started_at_first_is_an_error_in_words() -> None:
     async def test(stage: Stage) -> None:
-        stage.refusing = True
+        stage.refusing = NO_PROCESS
         with pytest.raises(EngineLost, match="Resource temporarily unavailable"):
             await stage.supervisor.start()
 
     staged(test)
 
 
-def test_a_process_that_cannot_be_started_again_is_tried_again_and_counted() -> None:
-    """Fork fails where memory or processes run out; the daemon must not stay without an engine."""
+@pytest.mark.row("D6")
+@pytest.mark.parametrize("refusing", SHORT, ids=str)
+def test_a_start_that_the_machine_has_no_room_for_is_tried_until_it_has(
+    refusing: Exception,
+) -> None:
+    """1. The engine dies, and no process can be started for two hours. 2. Then there is room.
+    Expected: the reason meanwhile, tries that are never further apart, and an engine."""
 
     async def test(stage: Stage) -> None:
         await stage.supervisor.start()
-        stage.refusing = True
+        stage.refusing = refusing
         stage.engine.die()
-        await until(lambda: stage.supervisor.restarts == 2)
-        assert "Resource temporarily unavailable" in stage.told_of("lost")[-1]
-        stage.refusing = False
+        await until(lambda: stage.tries == 2 * MOST_DEATHS)
+        assert stage.supervisor.state is EngineState.LOST
+        assert str(refusing) in stage.supervisor.reason
+        assert str(refusing) in stage.told_of("lost")[-1]
+        tries = stage.tries
+        await asyncio.sleep(7200)
+        assert stage.tries - tries == pytest.approx(7200 / LONGEST_PAUSE_S, rel=0.01)
+        stage.refusing = None
         await until(lambda: stage.supervisor.state is EngineState.READY)
+        assert stage.told_of("failed") == []
+
+    staged(test)
+
+
+@pytest.mark.row("D6")
+def test_the_pause_before_a_start_doubles_while_there_is_no_room_too() -> None:
+    tried: list[float] = []
+
+    async def test(stage: Stage) -> None:
+        await stage.supervisor.start()
+        stage.refusing = NO_PROCESS
+        stage.engine.die()
+        for number in range(2, 10):
+            await stage.tried(number)
+            tried.append(asyncio.get_running_loop().time())
+        pauses = [later - earlier for earlier, later in pairwise(tried)]
+        expected = [FIRST_PAUSE_S * 2**number for number in range(1, len(tried))]
+        assert pauses == pytest.approx([min(one, LONGEST_PAUSE_S) for one in expected], abs=0.02)
+
+    staged(test)
+
+
+@pytest.mark.row("D6")
+def test_engines_that_die_between_starts_without_room_are_counted() -> None:
+    async def test(stage: Stage) -> None:
+        await stage.supervisor.start()
+        for _ in range(MOST_DEATHS):
+            stage.refusing = NO_PROCESS
+            stage.engine.die("killed by SIGBUS")
+            await stage.tried(stage.tries + 1)
+            stage.refusing = None
+            await until(lambda: stage.supervisor.state is EngineState.READY)
+        assert stage.told_of("failed") == []
+        stage.engine.die("killed by SIGBUS")
+        assert stage.supervisor.state is EngineState.FAILED
+
+    staged(test)
+
+
+@pytest.mark.parametrize(
+    "refusing", [PermissionError(13, "Permission denied"), ModelError("no such file")]
+)
+def test_a_process_that_cannot_be_started_for_another_reason_is_counted(
+    refusing: Exception,
+) -> None:
+    async def test(stage: Stage) -> None:
+        await stage.supervisor.start()
+        stage.refusing = refusing
+        stage.engine.die()
+        await until(lambda: stage.supervisor.state is EngineState.FAILED)
+        assert stage.tries == MOST_DEATHS + 1
+        assert str(refusing) in stage.told_of("failed")[-1]
 
     staged(test)
 
