@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self, Unpack
 
-from qwend.client import options, sessions
+from qwend.client import loading, options, sessions
 from qwend.client.aio_channel import AsyncChannel, AsyncInbox
 from qwend.client.aio_stream import AsyncTokenStream
 from qwend.client.answering import Answering
@@ -26,6 +26,7 @@ from qwend.wire import (
     Complete,
     Done,
     Drain,
+    Load,
     Prefill,
     Priority,
     Reload,
@@ -33,6 +34,7 @@ from qwend.wire import (
     SessionsReply,
     StatusReply,
     Tokenize,
+    Unload,
     Welcome,
 )
 
@@ -181,6 +183,31 @@ class AsyncClient:
         Raises: RequestFailed, `invalid_value` if the configuration is bad: it stays as it was.
         """
         await (await self._open(Reload)).wait()
+
+    async def load(self, model: str) -> Done:
+        """As an administrator, have the daemon answer with this model from now on.
+
+        model: a name of the daemon's store, or a path on its machine, best an absolute one.
+        Raises: RequestFailed, `model_error` if it cannot be used: the one before serves on.
+        """
+        return await (await self.start_load(model)).wait()
+
+    async def start_load(self, model: str) -> AsyncTokenStream:
+        """`load` without waiting for it: its events are Progress, and it can be cancelled."""
+        loading.check_served(self.welcome)
+        return await self._open(lambda id_: Load(id_, model))
+
+    async def unload(self) -> Done:
+        """As an administrator, have the daemon let go of its model once it answers nobody.
+
+        The next request loads it again.
+        """
+        return await (await self.start_unload()).wait()
+
+    async def start_unload(self) -> AsyncTokenStream:
+        """`unload` without waiting for it: as `start_load`."""
+        loading.check_served(self.welcome)
+        return await self._open(Unload)
 
     async def close(self) -> None:
         """Close the connection; the daemon cancels what is still open. May be called again."""

@@ -13,7 +13,7 @@ from contextlib import nullcontext, suppress
 from types import TracebackType
 from typing import Self, Unpack
 
-from qwend.client import options, sessions
+from qwend.client import loading, options, sessions
 from qwend.client.answering import Answering
 from qwend.client.channel import Channel
 from qwend.client.errors import ConnectionLost
@@ -29,6 +29,7 @@ from qwend.wire import (
     Complete,
     Done,
     Drain,
+    Load,
     Prefill,
     Priority,
     Reload,
@@ -36,6 +37,7 @@ from qwend.wire import (
     SessionsReply,
     StatusReply,
     Tokenize,
+    Unload,
     Welcome,
 )
 
@@ -191,6 +193,31 @@ class Client:
         Raises: RequestFailed, `invalid_value` if the configuration is bad: it stays as it was.
         """
         self._open(Reload).wait()
+
+    def load(self, model: str) -> Done:
+        """As an administrator, have the daemon answer with this model from now on.
+
+        model: a name of the daemon's store, or a path on its machine, best an absolute one.
+        Raises: RequestFailed, `model_error` if it cannot be used: the one before serves on.
+        """
+        return self.start_load(model).wait()
+
+    def start_load(self, model: str) -> TokenStream:
+        """`load` without waiting for it: its events are Progress, and it can be cancelled."""
+        loading.check_served(self.welcome)
+        return self._open(lambda id_: Load(id_, model))
+
+    def unload(self) -> Done:
+        """As an administrator, have the daemon let go of its model once it answers nobody.
+
+        The next request loads it again.
+        """
+        return self.start_unload().wait()
+
+    def start_unload(self) -> TokenStream:
+        """`unload` without waiting for it: as `start_load`."""
+        loading.check_served(self.welcome)
+        return self._open(Unload)
 
     def close(self) -> None:
         """Close the connection; the daemon cancels what is still open. May be called again."""

@@ -10,6 +10,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -50,9 +51,9 @@ class Talk:
         assert isinstance(event, kind), f"expected {kind.__name__}, the client sent {event}"
         return event
 
-    def greet(self) -> None:
+    def greet(self, *capabilities: str) -> None:
         self.expect(Hello)
-        self.say(WELCOME)
+        self.say(replace(WELCOME, capabilities=capabilities))
 
     def say(self, *messages: Message) -> None:
         self.socket.sendall(b"".join(self.wire.send(message) for message in messages))

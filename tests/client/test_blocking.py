@@ -359,7 +359,7 @@ def test_a_daemon_that_stops_answering_is_noticed_within_the_timeout(socket_path
 def test_the_client_introduces_itself(socket_path: Path) -> None:
     def script(talk: Talk) -> None:
         assert talk.expect(Hello) == Hello(
-            client="thermostat", capabilities=("reasoning", "energy", "recovering")
+            client="thermostat", capabilities=("reasoning", "energy", "recovering", "loading")
         )
         talk.say(WELCOME)
 
