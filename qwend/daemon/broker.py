@@ -1,8 +1,9 @@
-"""The broker: between the sessions of the clients and the one engine.
+"""The broker: between the sessions of the clients and the engine.
 
 Owns the journal and the admission, and with them the promise that every accepted request ends in
-exactly one `done` or `error`. Knows nothing of sockets or processes: sessions come as Owners, the
-engine as a function that takes messages.
+exactly one `done` or `error`. Knows nothing of sockets or processes: sessions come as Owners, an
+engine as a function that takes messages (line.py). There is one line for what comes from now on;
+while the model is being changed there is another, over which what was begun goes on to its end.
 
 The only arrow against the flow is `cancel`: a client's cancel, a disconnect, a deadline, a slow
 reader and a drain are all that one call to the engine.
@@ -11,11 +12,9 @@ reader and a drain are all that one call to the engine.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from itertools import count
-from typing import Any
-
 from qwend.config import Config, SessionsConfig
 from qwend.daemon.admission import Admission
 from qwend.daemon.blame import Blame
@@ -24,6 +23,7 @@ from qwend.daemon.conversations import Conversations
 from qwend.daemon.energy_ledger import EnergyLedger
 from qwend.daemon.journal import CREDIT_WINDOW, Entry, Journal, Owner, Timer
 from qwend.daemon.kept_requests import KeptRequests, Left
+from qwend.daemon.line import Arrival, Line, SendToEngine
 from qwend.daemon.resolve import Resolver, Submitted, priority_of
 from qwend.daemon.stalled import LOOK_EVERY_S, Stalled
 from qwend.daemon.translate import as_message
@@ -39,7 +39,6 @@ from qwend.wire.prompt import ChatMessage
 from qwend.wire.replies import Done, Progress
 from qwend.wire.requests import Chat, Complete
 
-SendToEngine = Callable[[dict[str, Any]], None]
 DRAINED = "an administrator has told the daemon to take no new requests (qwenctl reload ends that)"
 # As often as somebody who waits for a person asks again.
 DRAINED_RETRY_S = 10.0
@@ -65,7 +64,8 @@ class Broker:
         self.journal = Journal()
         self.resolver = Resolver(config.sampling, config.chat)
         self.conversations = conversations or Conversations(SessionsConfig(), None)
-        self.gauges: Gauges | None = None
+        self.line = Line()
+        """Over which everything goes that no engine has begun."""
         # The engine has a row for everyone who decodes, so no more run than it has rows.
         places = min(config.engine.max_sequences, config.engine.ubatch)
         self.admission = Admission(config.limits, places, clock)
@@ -75,7 +75,6 @@ class Broker:
         self._energy = energy if energy is not None else EnergyLedger(lambda: None)
         self._call_later = call_later
         self._ids = count(1)
-        self._engine: SendToEngine | None = None
         self._refusal: tuple[ErrorCode, str] | None = None
         self._stalled = Stalled()
         self._looking: Timer | None = None
@@ -83,6 +82,9 @@ class Broker:
         """Accepted requests go on, clients' new ones are told to come back later."""
         self._empty = asyncio.Event()
         self._empty.set()
+        self.idle_since_s = clock()
+        """Since when no request is open, where none is."""
+        self._fewer = asyncio.Event()
 
     async def emptied(self) -> None:
         """Return once no request is open."""
@@ -92,19 +94,26 @@ class Broker:
     def waiting(self) -> int:
         return self.admission.waiting
 
-    def attach_engine(self, send: SendToEngine) -> None:
-        """An engine is ready: what waited for one goes to it now, begun answers too."""
-        self._engine = send
-        for entry in self.journal:
-            if entry.forwarded:
-                self._hand_over(entry)
+    @property
+    def gauges(self) -> Gauges | None:
+        """Of the engine that takes new requests."""
+        return self.line.gauges
 
-    def engine_lost(self, reason: str) -> None:
+    def attach_engine(self, send: SendToEngine, line: Line | None = None) -> None:
+        """An engine is ready: what waited for one goes to it now, begun answers too.
+
+        line: whose engine; None: that of new requests.
+        """
+        line = line or self.line
+        line.send, line.arrival = send, None
+        self._hand_over_all()
+
+    def engine_lost(self, reason: str, line: Line | None = None) -> None:
         """The engine died: the next one goes on with what it was working on, unless it was the
         request that it died of."""
-        self._engine = None
-        self.gauges = None
-        at_work = [entry for entry in self.journal if entry.at_engine]
+        line = line or self.line
+        line.send = line.gauges = None
+        at_work = [entry for entry in self.journal if entry.at_engine and entry.line is line]
         for entry in at_work:
             entry.at_engine = False
         culprit = self._blame.died(at_work)
@@ -114,9 +123,54 @@ class Broker:
             if entry is not culprit:
                 entry.owner.send(Progress(entry.client_id, "recovering", entry.produced, 0))
 
+    def switch(self, line: Line) -> None:
+        """From now on everything that no engine has begun goes over this line."""
+        self.line = line
+        self._hand_over_all()
+
+    def recall(self, line: Line) -> None:
+        """What is at this line's engine and was not begun goes over the line of new requests."""
+        for entry in self.journal:
+            if entry.at_engine and entry.line is line and not entry.begun:
+                self._tell_engine_to_stop(entry)
+                # Under another id: what that engine still says of the old one finds nothing.
+                self.journal.hand(entry, entry.owner, entry.client_id, next(self._ids))
+                self._hand_over(entry)
+
+    def bound_to(self, line: Line) -> int:
+        """Requests that nobody but this line's engine can end."""
+        return sum(
+            entry.line is line and not entry.settling and (entry.at_engine or entry.begun)
+            for entry in self.journal
+        )
+
+    async def fewer_bound_to(self, line: Line) -> AsyncIterator[int]:
+        """Yield how many are bound to it, now and when one has ended, as long as there are any."""
+        while left := self.bound_to(line):
+            self._fewer.clear()
+            yield left
+            await self._fewer.wait()
+
+    def arriving(self, line: Line, arrival: Arrival) -> None:
+        """Tell those who wait for this line's engine how far it is."""
+        line.arrival = arrival
+        for entry in self.journal:
+            if entry.forwarded and not entry.at_engine and self._line_of(entry) is line:
+                self._tell_arrival(entry, arrival)
+
+    def fail_line(self, line: Line, code: ErrorCode, message: str) -> None:
+        """This line's engine will not come back: end what waits for it."""
+        for entry in self.journal:
+            if entry.forwarded and not entry.settling and self._line_of(entry) is line:
+                self._fail(entry, code, message)
+
     def refuse(self, code: ErrorCode, message: str) -> None:
         """From now on new requests get this error; accepted ones go on."""
         self._refusal = (code, message)
+
+    def accept(self) -> None:
+        """New requests are taken again."""
+        self._refusal = None
 
     def reconfigure(self, config: Config) -> None:
         """From the next request on other defaults and limits hold."""
@@ -151,6 +205,7 @@ class Broker:
         request = self._request(owner, left.message, left.received_s)
         entry = Entry(request, left.client_id, owner, allowance=left.allowance, granted=granted)
         entry.message, entry.so_far = left.message, so_far
+        entry.line = self.line if entry.begun else None
         if left.last is None:
             entry.turn = self.conversations.turn(owner.uid, left.message)
         if entry.turn is not None:
@@ -179,8 +234,7 @@ class Broker:
         for entry in entries:
             self._tell_engine_to_stop(entry)
             self.journal.leave(entry)
-        if not len(self.journal):
-            self._empty.set()
+        self._note_fewer()
 
     def _request(self, owner: Owner, message: Submitted, received_s: float) -> EngineRequest:
         return self.resolver.request(
@@ -188,8 +242,8 @@ class Broker:
         )
 
     def _tell_engine_to_stop(self, entry: Entry) -> None:
-        if entry.at_engine and self._engine is not None:
-            self._engine(hop.cancel(entry.id))
+        if entry.at_engine and entry.line is not None and entry.line.send is not None:
+            entry.line.send(hop.cancel(entry.id))
         entry.at_engine = False
 
     def cancel(self, owner: Owner, client_id: int) -> None:
@@ -198,8 +252,8 @@ class Broker:
         if entry is None or entry.settling:
             return
         entry.unwanted = True
-        if entry.at_engine and self._engine is not None:
-            self._engine(hop.cancel(entry.id))  # its `done` comes from the engine
+        if entry.at_engine and entry.line is not None and entry.line.send is not None:
+            entry.line.send(hop.cancel(entry.id))  # its `done` comes from the engine
         else:
             self._event(entry, _cancelled_here(entry, self._clock()))
 
@@ -238,11 +292,11 @@ class Broker:
         for entry in self.journal.of_owner(owner):
             self._grant(entry)
 
-    def handle(self, events: Sequence[Event]) -> None:
-        """What the engine reports of requests."""
+    def handle(self, events: Sequence[Event], line: Line | None = None) -> None:
+        """What the engine of a line reports of requests."""
         for event in events:
             if isinstance(event, Gauges):
-                self.gauges = event
+                (line or self.line).gauges = event
                 self._look_for_stalled_later()
                 continue
             request_id = getattr(event, "request_id", None)
@@ -347,12 +401,36 @@ class Broker:
         elif not entry.parked:
             self._forward(entry)
 
+    def _hand_over_all(self) -> None:
+        for entry in self.journal:
+            if entry.forwarded:
+                self._hand_over(entry)
+
     def _hand_over(self, entry: Entry) -> None:
-        if self._engine is None or entry.at_engine or self._blame.holds(entry):
+        if entry.at_engine or self._blame.holds(entry):
             return
-        entry.at_engine = True
-        self._engine(hop.submit(entry.for_engine()))
+        line = self._line_of(entry)
+        if line.send is None:
+            self._wait_for(line, entry)
+            return
+        entry.at_engine, entry.line = True, line
+        line.send(hop.submit(entry.for_engine()))
         self._let_next_suspect_go(entry, over=entry.paused)
+
+    def _line_of(self, entry: Entry) -> Line:
+        return entry.line if entry.begun and entry.line is not None else self.line
+
+    def _wait_for(self, line: Line, entry: Entry) -> None:
+        wake, line.wake = line.wake, None
+        if wake is not None:
+            wake()
+        if line.arrival is not None:
+            self._tell_arrival(entry, line.arrival)
+
+    def _tell_arrival(self, entry: Entry, arrival: Arrival) -> None:
+        if not entry.begun:
+            stage, done, total = arrival.stage, arrival.done, arrival.total
+            entry.owner.send(Progress(entry.client_id, stage, done, total))
 
     def _event(self, entry: Entry, event: Event) -> None:
         message = as_message(entry.client_id, event, self._account(entry, event))
@@ -392,6 +470,7 @@ class Broker:
         # A slow disk holds up nobody but who waits for this `done`.
         self.continuity.keeps(entry, done)
         entry.settling, entry.forwarded = True, False
+        self._fewer.set()
         if not entry.parked:
             self._leave_admission(entry)
         turn.keep(done.finish_reason, kept)
@@ -417,9 +496,9 @@ class Broker:
 
     def _grant(self, entry: Entry) -> None:
         tokens = entry.next_grant()
-        if tokens and self._engine is not None and entry.at_engine:
+        if tokens and entry.at_engine and entry.line is not None and entry.line.send is not None:
             entry.granted += tokens
-            self._engine(hop.grant(entry.id, tokens))
+            entry.line.send(hop.grant(entry.id, tokens))
 
     def _expire(self, entry: Entry, limit_s: float) -> None:
         self._fail(
@@ -448,7 +527,12 @@ class Broker:
         self._let_next_suspect_go(entry, over=True)
         if not (entry.settling or entry.parked):
             self._leave_admission(entry)
+        self._note_fewer()
+
+    def _note_fewer(self) -> None:
+        self._fewer.set()
         if not len(self.journal):
+            self.idle_since_s = self._clock()
             self._empty.set()
 
     def _leave_admission(self, entry: Entry) -> None:

@@ -68,6 +68,7 @@ class Continuity:
                 entry.deadline_s,
                 entry.allowance,
                 entry.so_far,
+                model=entry.model,
             )
         )
 
@@ -78,7 +79,7 @@ class Continuity:
         if isinstance(event, Produced):
             self._kept.extend(entry.note, event)
         elif isinstance(event, Started):
-            self._kept.start(entry.note, event)
+            self._kept.start(entry.note, event, entry.model)
 
     def allowed(self, entry: Entry, allowance: int) -> None:
         self._kept.allow(entry.note, allowance)

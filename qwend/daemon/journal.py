@@ -20,6 +20,7 @@ from qwend.wire.requests import Complete
 
 if TYPE_CHECKING:
     from qwend.daemon.conversations import Turn
+    from qwend.daemon.line import Line
     from qwend.daemon.resolve import Submitted
 
 # Tokens a request may be ahead of what its client's outbox has taken: a frame is about 100 bytes,
@@ -62,6 +63,7 @@ class Entry:
     allowance: tokens the client allows in all; None: as fast as it reads.
     deadline_s: CLOCK_MONOTONIC at which it must be over.
     forwarded: admitted, so it counts as running. at_engine: the engine that runs now has it.
+    line: over which it was last sent to an engine.
     message: as the client sent it. note: its number in kept_requests.py; 0: it is not kept.
     unwanted: its client has cancelled it. parked: its connection is lost, and it waits for another.
     last: how it ended. keeping: how it ended for an earlier front, whose turn may be on the disk.
@@ -79,6 +81,7 @@ class Entry:
     turn: Turn | None = None
     settling: bool = False
     at_engine: bool = False
+    line: Line | None = None
     deaths: int = 0
     tokens_at_death: int = 0
     message: Submitted | None = None
@@ -93,6 +96,16 @@ class Entry:
     @property
     def id(self) -> int:
         return self.request.id
+
+    @property
+    def begun(self) -> bool:
+        """An engine has counted its prompt: no other model can go on with it."""
+        return bool(self.so_far.started_s)
+
+    @property
+    def model(self) -> str:
+        """That has begun it, as `Line.model` says; empty: none."""
+        return self.line.model if self.begun and self.line is not None else ""
 
     @property
     def key(self) -> str | None:

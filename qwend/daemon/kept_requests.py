@@ -44,7 +44,7 @@ class Left:
     message: as it came, with its seed. page: of its connection (kept_page.py); 0: it has none.
     last: its end, kept for who has not heard it. parked_s: since when it has no connection.
     keeping: how it ended, and whole: all of its answer, while its turn was on the way to the disk;
-    so_far is what was told of it. model: that was answering.
+    so_far is what was told of it. model: that has begun to answer; empty: none.
     """
 
     number: int
@@ -66,8 +66,7 @@ class Left:
 class KeptRequests:
     """log: None where nothing is kept; every call does nothing then.
 
-    model: tells the weights that answer; what another model has begun is not gone on with. Set
-    before the first request.
+    model: tells the weights that answer; what another model has begun is not gone on with.
     """
 
     def __init__(self, log: KeptLog | None) -> None:
@@ -101,20 +100,25 @@ class KeptRequests:
         found = [one for one in self._left.values() if one.page == page and page]
         for one in found:
             del self._left[one.number]
-        mine = [one for one in found if (one.uid, one.model) == (uid, self.model)]
+        mine = [one for one in found if one.uid == uid and self._may_go_on(one)]
         return {one.client_id: one for one in mine}
 
     def left_with(self, uid: int, key: str) -> Left | None:
         """Take the one of this user with this key, wherever its connection is."""
         for one in self._left.values():
-            if (one.uid, _key(one.message), one.model) == (uid, key, self.model):
+            if (one.uid, _key(one.message)) == (uid, key) and self._may_go_on(one):
                 return self._left.pop(one.number)
         return None
 
     def left_parked(self) -> list[Left]:
         """Take all the rest that somebody may come for."""
         rest, self._left = list(self._left.values()), {}
-        return [one for one in rest if _key(one.message) and one.model == self.model]
+        return [one for one in rest if _key(one.message) and self._may_go_on(one)]
+
+    def _may_go_on(self, left: Left) -> bool:
+        """What is complete is only told, and what was not begun may be by any model."""
+        complete = left.last is not None or left.keeping is not None
+        return complete or left.model in ("", self.model)
 
     def sweep(self) -> None:
         """Forget what an earlier front has left and nobody took."""
@@ -140,17 +144,16 @@ class KeptRequests:
                 "received_s": left.received_s,
                 "deadline_s": left.deadline_s,
                 "allowance": left.allowance,
-                "model": self.model,
             },
         )
         if so_far.started_s:
-            self.start(number, so_far.started_event(0))
+            self.start(number, so_far.started_event(0), left.model)
             self._note(number, _said(so_far))
         return number if number in self._notes else 0
 
-    def start(self, number: int, event: Started) -> None:
+    def start(self, number: int, event: Started, model: str) -> None:
         said = {"prompt": event.prompt_tokens, "cached": event.cached_tokens, "at_s": event.at_s}
-        self._note(number, {"is": "start", **said})
+        self._note(number, {"is": "start", "model": model, **said})
 
     def extend(self, number: int, event: Produced) -> None:
         said = {"ids": event.ids, "text": event.text, "reasoning": event.reasoning}
@@ -193,9 +196,10 @@ class KeptRequests:
             return
         notes.append(frame)
         self._live_bytes += len(frame)
-        if self._log.used_bytes - self._live_bytes > SWEEP_BYTES:
-            self._write_live(self._log)
-        elif not self._log.append(frame) and not self._write_live(self._log):
+        sweeps = self._log.used_bytes - self._live_bytes > SWEEP_BYTES
+        if sweeps and self._write_live(self._log):
+            return
+        if not self._log.append(frame) and not self._write_live(self._log):
             self._give_up(number)
 
     def _write_live(self, log: KeptLog) -> bool:
@@ -230,13 +234,14 @@ def _apply(found: dict[int, Left], note: Mapping[str, Any]) -> None:
             note["received_s"],
             note["deadline_s"],
             note["allowance"],
-            model=note["model"],
+            model=note.get("model", ""),  # an earlier version knew it here
         )
         return
     left = found[number]
     match kind:
         case "start":
             left.so_far.start(Started(0, note["prompt"], note["cached"], note["at_s"]))
+            left.model = note.get("model", left.model)
         case "token":
             _heard(left.so_far, note)
         case "allow":

@@ -33,10 +33,12 @@ def left(page: int = 3, message: Complete | Chat = MESSAGE) -> Left:
     return Left(0, 1000, page, 4, message, 100.0, 160.5, 64)
 
 
-def next_front(log: KeptLog) -> KeptRequests:
+def next_front(log: KeptLog, model: str = "one") -> KeptRequests:
     again = KeptLog.open(os.dup(log.fd))
     assert again is not None
-    return KeptRequests(again)
+    kept = KeptRequests(again)
+    kept.model = model
+    return kept
 
 
 def keyed(key: str = "a key of mine") -> Complete:
@@ -46,7 +48,7 @@ def keyed(key: str = "a key of mine") -> Complete:
 def test_the_next_front_finds_a_request_as_far_as_it_was(log: KeptLog) -> None:
     kept = KeptRequests(log)
     number = kept.open(left())
-    kept.start(number, Started(9, 3, 1, 101.0))
+    kept.start(number, Started(9, 3, 1, 101.0), "one")
     kept.extend(number, Produced(9, 0, (65, 66), "ab", 102.0))
     kept.extend(number, Produced(9, 2, (67,), "", 103.0, "hm"))
     kept.allow(number, 80)
@@ -64,7 +66,7 @@ def test_the_next_front_finds_a_request_as_far_as_it_was(log: KeptLog) -> None:
 def test_what_was_found_is_noted_again_with_all_of_it(log: KeptLog) -> None:
     kept = KeptRequests(log)
     number = kept.open(left())
-    kept.start(number, Started(9, 3, 1, 101.0))
+    kept.start(number, Started(9, 3, 1, 101.0), "one")
     kept.extend(number, Produced(9, 0, (65,), "a", 102.0))
     kept.extend(number, Produced(9, 1, (66,), "b", 103.0))
     second = next_front(log)
@@ -78,17 +80,30 @@ def test_what_was_found_is_noted_again_with_all_of_it(log: KeptLog) -> None:
 
 def test_what_another_model_has_begun_is_not_gone_on_with(log: KeptLog) -> None:
     kept = KeptRequests(log)
-    kept.model = "one"
-    kept.open(left())
-    kept.park(kept.open(left(page=0, message=keyed())), 105.0)
-    other = next_front(log)
-    other.model = "another"
+    numbers = kept.open(left()), kept.open(left(page=0, message=keyed()))
+    for number in numbers:
+        kept.start(number, Started(9, 3, 1, 101.0), "one")
+    kept.park(numbers[1], 105.0)
+    other = next_front(log, "another")
     assert other.left_on(3, 1000) == {}
     assert other.left_parked() == []
-    same = next_front(log)
-    same.model = "one"
+    same = next_front(log, "one")
     assert set(same.left_on(3, 1000)) == {4}
     assert len(same.left_parked()) == 1
+
+
+def test_what_no_model_has_begun_any_model_may_answer(log: KeptLog) -> None:
+    KeptRequests(log).open(left())
+    assert set(next_front(log, "another").left_on(3, 1000)) == {4}
+
+
+def test_an_answer_that_is_over_is_told_whatever_model_gave_it(log: KeptLog) -> None:
+    kept = KeptRequests(log)
+    number = kept.open(left(message=keyed()))
+    kept.start(number, Started(9, 3, 1, 101.0), "one")
+    kept.end(number, DONE)
+    (over,) = next_front(log, "another").left_parked()
+    assert over.last == DONE
 
 
 def test_another_users_connection_gets_nothing_of_it(log: KeptLog) -> None:
@@ -122,7 +137,7 @@ def test_a_turn_on_its_way_to_the_disk_is_known_as_such(log: KeptLog) -> None:
     kept = KeptRequests(log)
     chat = Chat(4, (ChatMessage("user", "hello"),), session="trip")
     number = kept.open(left(message=chat))
-    kept.start(number, Started(9, 3, 1, 101.0))
+    kept.start(number, Started(9, 3, 1, 101.0), "one")
     told = Produced(9, 0, (65,), "a", 102.0)
     kept.extend(number, told)
     whole = AnswerSoFar()
@@ -154,8 +169,21 @@ def test_requests_that_are_over_do_not_fill_the_log(log: KeptLog) -> None:
     for _ in range(200):  # 20 MB of them, in a log of 16
         kept.forget(kept.open(left(message=long)))
     assert log.used_bytes < 2 * SWEEP_BYTES
-    kept.start(stays, Started(9, 3, 1, 101.0))
+    kept.start(stays, Started(9, 3, 1, 101.0), "one")
     assert next_front(log).left_on(3, 1000)[4].so_far.started_s == 101.0
+
+
+def test_where_there_is_no_room_to_sweep_the_note_is_made_all_the_same(log: KeptLog) -> None:
+    kept = KeptRequests(log)
+    long = replace(MESSAGE, prompt="x" * 1_000_000)
+    for _ in range(9):  # more than half of the log: there is no room for them twice
+        kept.open(left(message=long))
+    gone = [kept.open(left(message=long)) for _ in range(3)]
+    last = kept.open(left(page=4))
+    for number in gone:
+        kept.forget(number)
+    kept.extend(last, Produced(9, 0, (65,), "a", 102.0))
+    assert next_front(log).left_on(4, 1000)[4].so_far.content == "a"
 
 
 def test_one_that_is_too_long_is_not_kept_and_hinders_nobody(log: KeptLog) -> None:
@@ -169,7 +197,7 @@ def test_where_nothing_is_kept_every_call_does_nothing() -> None:
     kept = KeptRequests(None)
     number = kept.open(left(message=keyed()))
     assert number == 0
-    kept.start(number, Started(9, 3, 1, 101.0))
+    kept.start(number, Started(9, 3, 1, 101.0), "one")
     kept.extend(number, Produced(9, 0, (65,), "a", 102.0))
     kept.end(number, DONE)
     kept.sweep()
