@@ -44,7 +44,7 @@ from qwend.daemon.watchdog import Watchdog
 from qwend.daemon.world import World
 from qwend.errors import ConfigError, EngineLost, QwendError
 from qwend.wire.codes import ErrorCode
-from qwend.wire.orders import Drain, Load, Order, Unload
+from qwend.wire.orders import Drain, Load, Order, Pull, Unload
 
 if TYPE_CHECKING:
     from qwend.daemon.conversation_thread import ConversationThread
@@ -224,7 +224,7 @@ class Daemon:
     def _administer(self, asked: Order) -> None:
         if isinstance(asked, Drain):
             self._take_requests(False)
-        elif isinstance(asked, Load | Unload):
+        elif isinstance(asked, Load | Unload | Pull):
             raise ConfigError(f"{asked.op} is not served yet")
         elif self._stop.is_set():
             raise ConfigError("the daemon is stopping; the next one reads the configuration")

@@ -40,7 +40,7 @@ from qwend.wire.connection import Connection
 from qwend.wire.events import BadMessage, EndOfStream, Event, ProtocolFailure
 from qwend.wire.messages import DaemonMessage
 from qwend.wire.notices import Error, GoAway, Pong, StatusReply
-from qwend.wire.orders import Drain, Load, Order, Reload, Unload
+from qwend.wire.orders import Drain, Load, Order, Pull, Reload, Unload
 from qwend.wire.replies import Done, FinishReason, Welcome
 from qwend.wire.requests import (
     Cancel,
@@ -368,7 +368,7 @@ class Session(asyncio.BufferedProtocol):
                 self.send(Pong(event.nonce))
             case Status():
                 self.send(StatusReply(self._service.status(None if self.administers else self.uid)))
-            case Drain() | Reload() | Load() | Unload():
+            case Drain() | Reload() | Load() | Unload() | Pull():
                 self.send(self._administered(event))
             case Hello():
                 self._capabilities = tuple(one for one in CAPABILITIES if one in event.capabilities)

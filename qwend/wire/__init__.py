@@ -11,7 +11,7 @@ from qwend.wire.generation import Generation
 from qwend.wire.limits import PROTOCOL
 from qwend.wire.messages import DaemonMessage, parse_client, parse_daemon
 from qwend.wire.notices import Error, GoAway, Pong, StatusReply
-from qwend.wire.orders import Drain, Load, Reload, Unload
+from qwend.wire.orders import Drain, Load, Pull, Reload, Unload
 from qwend.wire.priority import Priority
 from qwend.wire.prompt import ChatMessage, Prompt, Role
 from qwend.wire.replies import Accepted, Done, FinishReason, Progress, Stage, Token, Welcome
@@ -70,6 +70,7 @@ __all__ = [
     "Progress",
     "Prompt",
     "ProtocolFailure",
+    "Pull",
     "Reload",
     "Resume",
     "Role",

@@ -51,6 +51,11 @@ class ErrorCode(StrEnum):
     SESSION_EXISTS = "session_exists", False, "Choose another name, or delete that session first."
     NO_SPACE = "no_space", False, "Delete sessions, or free space on the disk; then send it again."
     STORAGE_ERROR = "storage_error", False, "The operator must look at the disk; see the log."
+    FETCH_FAILED = (
+        "fetch_failed",
+        False,
+        "Do what the message says, then pull again: what came is kept.",
+    )
     MODEL_ERROR = "model_error", False, "The operator must change the model; see qwenctl status."
     INTERNAL = "internal", False, "Report it: a fault of the daemon, not of the request."
 

@@ -14,7 +14,7 @@ from qwend.wire.fields import Fields
 from qwend.wire.ids import read_id
 from qwend.wire.usage import Timings, Usage
 
-Stage = Literal["queued", "prefill", "recovering", "waiting", "loading"]
+Stage = Literal["queued", "prefill", "recovering", "waiting", "loading", "pulling", "checking"]
 FinishReason = Literal[
     "stop",
     "stop_string",
@@ -26,6 +26,7 @@ FinishReason = Literal[
     "reloaded",
     "loaded",
     "unloaded",
+    "pulled",
 ]
 
 
@@ -99,6 +100,9 @@ class Progress:
 
     waiting: `total` answers of the model before have to end first, and `done` is 0. loading: the
     model that will answer is being loaded, `done` percent of it; `total` is 100.
+
+    pulling: KiB of a model's file that are there, `total` 0 until its size is known. checking: KiB
+    of what is there that have been read again, or joined.
     """
 
     op: ClassVar[str] = "progress"
@@ -170,6 +174,8 @@ class Done:
     seed: int | None = None
     tokens: tuple[int, ...] | None = None
     """The answer to `tokenize`."""
+    model: str | None = None
+    """What the store calls the model that was pulled."""
 
     def to_map(self) -> dict[str, object]:
         fields: dict[str, object] = {
@@ -184,6 +190,8 @@ class Done:
             fields["seed"] = self.seed
         if self.tokens is not None:
             fields["tokens"] = list(self.tokens)
+        if self.model is not None:
+            fields["model"] = self.model
         return fields
 
     @classmethod
@@ -195,4 +203,7 @@ class Done:
             timings=Timings.read(source.inside("timings")) if source.has("timings") else None,
             seed=source.integer("seed", 0, limits.SEED_MAX) if source.has("seed") else None,
             tokens=source.token_ids("tokens") if source.has("tokens") else None,
+            model=source.text("model", max_chars=limits.NAME_CHARS)
+            if source.has("model")
+            else None,
         )

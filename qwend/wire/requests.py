@@ -13,7 +13,7 @@ from qwend.wire import limits
 from qwend.wire.fields import Fields
 from qwend.wire.generation import DAEMON_DEFAULTS, Generation, read_generation
 from qwend.wire.ids import read_id, read_nonce
-from qwend.wire.orders import Drain, Load, Reload, Unload
+from qwend.wire.orders import Drain, Load, Pull, Reload, Unload
 from qwend.wire.priority import Priority, priority_field, read_priority
 from qwend.wire.prompt import (
     ChatMessage,
@@ -254,6 +254,7 @@ ClientMessage = (
     | Reload
     | Load
     | Unload
+    | Pull
 )
 CLIENT_MESSAGES: tuple[type[ClientMessage], ...] = get_args(ClientMessage)
 

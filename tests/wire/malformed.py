@@ -20,7 +20,7 @@ from tests.wire.vectors import Vector, vectors
 
 Kind = Callable[[Random], bytes]
 
-ORDERS = {"load", "unload", "drain", "reload"}
+ORDERS = {"load", "unload", "pull", "drain", "reload"}
 """What an administrator, as which tests may run, tells the daemon: it would do it."""
 VALID = [one for one in vectors() if one.from_client and one.fields["op"] not in ORDERS]
 SAID_BY_DAEMONS = [vector for vector in vectors() if not vector.from_client]

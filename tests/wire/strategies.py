@@ -26,6 +26,7 @@ from qwend.wire import (
     Pong,
     Prefill,
     Progress,
+    Pull,
     Reload,
     SessionFacts,
     SessionMessage,
@@ -130,6 +131,16 @@ client_messages: st.SearchStrategy[ClientMessage] = st.one_of(
     st.builds(Reload, ids),
     st.builds(Load, ids, texts),
     st.builds(Unload, ids),
+    st.builds(
+        Pull,
+        ids,
+        texts,
+        maybe(names),
+        maybe(names),
+        st.sampled_from(["auto", "hub", "modelscope"]),
+        st.booleans(),
+        st.booleans(),
+    ),
 )
 daemon_messages: st.SearchStrategy[DaemonMessage] = st.one_of(
     st.builds(
@@ -151,6 +162,7 @@ daemon_messages: st.SearchStrategy[DaemonMessage] = st.one_of(
         maybe(st.builds(Timings, *[seconds] * 6)),
         maybe(st.integers(0, limits.SEED_MAX)),
         maybe(token_ids),
+        maybe(names),
     ),
     st.builds(Error, names, texts, maybe(ids), maybe(seconds)),
     st.builds(
