@@ -48,6 +48,11 @@ class Paths:
     warm_spare: Path | None = None
 
     @property
+    def pull_socket(self) -> Path:
+        """Of the service that pulls for a daemon without a network: qwend-pull.socket."""
+        return self.socket.with_name("pull.sock")
+
+    @property
     def warm_places(self) -> tuple[Path, ...]:
         return (self.warm,) if self.warm_spare is None else (self.warm, self.warm_spare)
 

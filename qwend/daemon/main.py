@@ -48,6 +48,19 @@ def serve(config_file: Path | None, model: str | None, socket_path: str | None) 
         sys.exit(1)
 
 
+@main.command("pull-worker", hidden=True)
+@click.option("--models", required=True, type=click.Path(path_type=Path), help="Where it goes.")
+def pull_worker(models: Path) -> None:
+    """Pull one model, as whoever holds the other end of standard input asks."""
+    from qwend.daemon.pull_worker import work
+
+    try:
+        work(models, os.environ)
+    except QwendError as error:
+        _say_error(f"qwend pull-worker: {error}")
+        sys.exit(1)
+
+
 @main.group()
 def host() -> None:
     """Set what needs root on this machine, such as the CPU governor, and put it back."""
