@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 
 from qwend.config import Config
+from qwend.daemon.pulls import MOST
 from qwend.paths import Mode, paths_for
 
 UNITS = Path(__file__).resolve().parents[2] / "systemd"
 BINARY = "/opt/qwend/bin/qwend"
-# In tenths. 0.5 and 0.7 as written: what is opened must be meant. systemd's own "OK" ends at 5.0.
-EXPOSURE_TENTHS = {"qwend.service": 6, "qwend-host.service": 8}
+# In tenths. 0.5, 0.7 and 1.1 as written: what is opened must be meant. systemd's own "OK" ends at
+# 5.0. Of the last, a network is 1.0, and the clock's device 0.1, without which it would be 1.2.
+EXPOSURE_TENTHS = {"qwend.service": 6, "qwend-host.service": 8, "qwend-pull@.service": 11}
 
 
 def analyze(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -179,3 +181,31 @@ def test_what_the_engine_needs_is_allowed(name: str) -> None:
 def test_the_weight_is_on_a_slice_of_our_own() -> None:
     assert settings("qwend.service")["Slice"] == ["qwend.slice"]
     assert settings("qwend.slice")["CPUWeight"] == ["10000"]
+
+
+def test_who_pulls_listens_where_the_daemon_asks_and_writes_where_it_reads() -> None:
+    socket, service = settings("qwend-pull.socket"), settings("qwend-pull@.service")
+    paths = paths_for({}, 0)
+    assert socket["ListenStream"] == [str(paths.pull_socket)]
+    assert service["ExecStart"] == [f"{BINARY} pull-worker --models {paths.models}"]
+    assert service["BindPaths"] == [str(paths.models)]
+    assert service["TemporaryFileSystem"] == [f"{paths.state}:ro"]
+    assert service["InaccessiblePaths"] == [f"-{paths.socket.parent}"]
+
+
+def test_nobody_but_the_daemon_has_somebody_pull() -> None:
+    socket, service = settings("qwend-pull.socket"), settings("qwend-pull@.service")
+    assert (socket["SocketUser"], socket["SocketMode"]) == (["qwend"], ["0600"])
+    assert service["User"] == settings("qwend.service")["User"]
+    assert int(socket["MaxConnections"][0]) > MOST
+
+
+def test_the_network_is_of_who_pulls_alone() -> None:
+    assert settings("qwend.service")["PrivateNetwork"] == ["yes"]
+    assert settings("qwend.service")["RestrictAddressFamilies"] == ["AF_UNIX"]
+    assert settings("qwend-pull@.service")["RestrictAddressFamilies"] == ["AF_INET AF_INET6"]
+
+
+def test_who_enables_the_service_enables_its_sockets() -> None:
+    sockets = {path.name for path in UNITS.glob("*.socket")}
+    assert set(settings("qwend.service")["Also"][0].split()) == sockets

@@ -113,7 +113,8 @@ class Systemd:
         return "restarted; its clients stay connected" if renew else "runs, as before"
 
     def stop(self, units: list[Unit]) -> None:
-        names = [unit.place.name for unit in units]
+        # Of a template, all that run: it has no name of its own to be stopped by.
+        names = [unit.place.name.replace("@.", "@*.") for unit in units]
         enabled = [unit.place.name for unit in units if unit.wants_enabling]
         if self.is_installed and enabled:
             self._actions.call(*self._command, "disable", *enabled)
