@@ -38,6 +38,15 @@ def size(fields: Mapping[str, object], key: str) -> str:
     return f"{amount / 2**20:,.0f} MiB" if amount >= 2**20 else f"{amount / 2**10:.0f} KiB"
 
 
+def context_tokens(status: Mapping[str, object]) -> float:
+    """What one request can have: what fits in memory, and what the model was made for."""
+    known = [
+        number(part(status, "engine"), "context_cells"),
+        number(part(status, "model"), "train_context"),
+    ]
+    return min((each for each in known if each), default=0.0)
+
+
 def duration(seconds: float) -> str:
     minutes, _ = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)

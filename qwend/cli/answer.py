@@ -11,6 +11,7 @@ import re
 import sys
 from typing import TextIO
 
+from qwend.cli.amounts import counted
 from qwend.cli.report import is_coloured
 from qwend.cli.wrap import Wrapper
 from qwend.wire import Done, Progress
@@ -98,13 +99,7 @@ class Waiting:
         in_the_text = progress.stage == "recovering" and progress.done
         if not self._can_show or in_the_text:
             return
-        if progress.stage == "recovering":
-            text = "the engine died; it is started again"
-        elif progress.stage == "queued":
-            text = f"waiting for {progress.total} before you" if progress.total else "waiting"
-        else:
-            text = f"reading {progress.done} of {progress.total} tokens"
-        sys.stderr.write(f"\r\x1b[K({text})")
+        sys.stderr.write(f"\r\x1b[K({waited_for(progress)})")
         sys.stderr.flush()
         self._is_shown = True
 
@@ -113,6 +108,22 @@ class Waiting:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()
             self._is_shown = False
+
+
+def waited_for(progress: Progress) -> str:
+    """What keeps the first token."""
+    match progress.stage:
+        case "recovering":
+            return "the engine died; it is started again"
+        case "queued":
+            return f"waiting for {progress.total} before you" if progress.total else "waiting"
+        case "waiting":
+            answers = counted(progress.total, "answers")
+            return f"the model is changed; waiting for {answers} of the one before"
+        case "loading":
+            return f"the model is being loaded: {progress.done} %"
+        case _:
+            return f"reading {progress.done} of {progress.total} tokens"
 
 
 def figures(done: Done) -> str:

@@ -7,6 +7,8 @@ import os
 import click
 
 from qwend import __version__
+from qwend.cli.connection import socket_option
+from qwend.cli.exits import Exit
 from qwend.cli.models import place
 from qwend.cli.models.shown import mebi
 from qwend.cli.pull_screen import PullScreen
@@ -32,11 +34,14 @@ from qwend.models.reference import LocalFile, Reference, read_reference, stem_of
     show_default=True,
     help="auto: Hugging Face (or $HF_ENDPOINT), and ModelScope if it does not answer.",
 )
-@click.option("--use", is_flag=True, help="Make it the model that the daemon loads.")
+@click.option(
+    "--use", is_flag=True, help="Have the daemon answer with it, now and after each start."
+)
 @click.option("--offline", is_flag=True, help="Ask nobody; succeed if it is here already.")
 @click.option("--any-architecture", is_flag=True, help="Take it even if it is no Qwen.")
 @click.option("--quiet", is_flag=True, help="Say nothing but errors.")
 @click.option("--json", "as_json", is_flag=True, help="Print progress and result as JSON lines.")
+@socket_option
 def command(
     model: str | None,
     name: str,
@@ -47,7 +52,8 @@ def command(
     any_architecture: bool,
     quiet: bool,
     as_json: bool,
-) -> None:
+    socket_path: str | None,
+) -> int:
     """Get a model: NAME or NAME:QUANT of `models available`, hf:OWNER/REPO/FILE.gguf, an https://
     address, or a path. Without one: the model to begin with.
 
@@ -66,14 +72,19 @@ def command(
             say(f"\nStopped. What has come is kept; to go on: {again}")
             raise
         screen.done(manifest, news, fetched=news)
+    if use and not place.is_for_me_alone(socket_path):
+        from qwend.cli.switch_screen import SwitchScreen
+        from qwend.cli.use import use as use_it
+
+        name = manifest.name
+        return use_it(name, SwitchScreen(name, quiet=quiet, as_json=as_json), socket_path)
     if use:
         from qwend.cli.models.default import choose
 
-        told = choose(manifest.name)
-        if not (quiet or as_json):
-            say(told)
-    elif not (quiet or as_json):
-        _say_what_next(manifest.name)
+        choose(manifest.name, os.geteuid())
+    if not (quiet or as_json):
+        _say_what_next(manifest.name, socket_path)
+    return Exit.DONE
 
 
 def _got(
@@ -128,11 +139,11 @@ def _news(manifest: Manifest, what: str) -> str:
     return f"{manifest.name} ({kind}{mebi(manifest.size_bytes)}) {what}."
 
 
-def _say_what_next(name: str) -> None:
-    if place.is_for_me_alone():
+def _say_what_next(name: str, socket_path: str | None) -> None:
+    if place.is_for_me_alone(socket_path):
         say(
             "It is in your own store; the system's daemon reads another: "
-            f"`sudo qwenctl pull {name}` is for everybody."
+            f"`sudo qwenctl pull {name} --use` is for everybody."
         )
     elif place.configured_name() != name:
-        say(f"To have the daemon load it: qwenctl models default {name}")
+        say(f"To have the daemon answer with it: qwenctl use {name}")

@@ -9,7 +9,16 @@ from collections.abc import Iterator, Mapping
 
 import click
 
-from qwend.cli.amounts import count, counted, duration, number, part, plural, size
+from qwend.cli.amounts import (
+    context_tokens,
+    count,
+    counted,
+    duration,
+    number,
+    part,
+    plural,
+    size,
+)
 from qwend.cli.connection import connect, socket_option
 from qwend.cli.machine import machine_lines
 from qwend.cli.report import is_coloured
@@ -57,6 +66,9 @@ def lines(status: Mapping[str, object], coloured: bool) -> Iterator[tuple[str, s
     """Labels and texts from top to bottom; a line without a label belongs to the one above."""
     word = str(status.get("state", "unknown"))
     meaning, colour = _MEANINGS.get(word, (str(status.get("stage", "")), "yellow"))
+    is_unloaded = part(status, "engine").get("state") == "unloaded"
+    if word == "ready" and is_unloaded:
+        meaning = "the next request loads the model, and waits for it"
     yield "state", f"{click.style(word, fg=colour) if coloured else word}: {meaning}"
     if word not in ("ready", "degraded") and status.get("stage"):
         yield "", f"- {status['stage']}"
@@ -66,8 +78,12 @@ def lines(status: Mapping[str, object], coloured: bool) -> Iterator[tuple[str, s
     changed = status.get("needs_restart")
     if isinstance(changed, list) and changed:
         yield "", f"- changed, and needs a restart: {', '.join(map(str, changed))}"
-    yield from _model(part(status, "model"), part(status, "engine"))
-    yield from _engine(part(status, "engine"))
+    yield from _switch(status)
+    yield from _model(part(status, "model"), context_tokens(status))
+    if is_unloaded:
+        yield "engine", "let go, with its memory"
+    else:
+        yield from _engine(part(status, "engine"))
     yield "speed", _speed(part(status, "speed"))
     memory = part(status, "memory")
     yield (
@@ -102,7 +118,20 @@ def _weights(plan: Mapping[str, object], engine: Mapping[str, object]) -> Iterat
         yield "", "weights locked against swap"
 
 
-def _model(model: Mapping[str, object], engine: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+def _switch(status: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    """The model that comes, and the one that goes."""
+    coming = part(status, "switching")
+    if coming.get("stage") == "waiting":
+        yield "", f"- {coming.get('model')} is loaded once the answers under way have ended"
+    elif coming:
+        yield "", f"- {coming.get('model')} is being loaded: {count(coming, 'percent')} %"
+    models = status.get("models")
+    for one in models if isinstance(models, list) else ():
+        if isinstance(one, dict) and one.get("role") == "leaving":
+            yield "", f"- {one.get('name')} still ends the answers that it has begun"
+
+
+def _model(model: Mapping[str, object], tokens: float) -> Iterator[tuple[str, str]]:
     kind = [str(model[key]) for key in ("architecture", "quantization") if model.get(key)]
     if number(model, "bytes"):
         kind.append(size(model, "bytes"))
@@ -110,9 +139,6 @@ def _model(model: Mapping[str, object], engine: Mapping[str, object]) -> Iterato
         in_memory = part(model, "memory").get("copy_in_memory") is not False
         kind.append("copy kept in memory" if in_memory else "copy kept on the disk")
     details = f" ({', '.join(kind)})" if kind else ""
-    # One request can have what fits in memory and what the model was made for.
-    known = [number(engine, "context_cells"), number(model, "train_context")]
-    tokens = min((each for each in known if each), default=0.0)
     context = f", context {tokens:,.0f} tokens" if tokens else ""
     yield "model", f"{model.get('name')}{details}{context}"
     if model.get("path"):

@@ -38,12 +38,16 @@ class ModelFile:
     path: Path
 
 
+def is_path(name_or_path: str) -> bool:
+    return "/" in name_or_path or name_or_path.endswith(SUFFIX)
+
+
 def resolve_model(name_or_path: str, models_dir: Path) -> ModelFile:
     """Find the file that `name_or_path` means; whether it can be used is `open_model`'s to say.
 
     Raises: ModelError listing what is there if there is no such file.
     """
-    if "/" in name_or_path or name_or_path.endswith(SUFFIX):
+    if is_path(name_or_path):
         path = Path(os.path.expanduser(name_or_path)).absolute()
         name = path.name.removesuffix(SUFFIX)
     elif name_or_path == GUIDE:

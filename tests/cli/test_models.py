@@ -14,7 +14,9 @@ from qwend.cli.models.shown import mebi, parameters
 from qwend.models.blob_store import BlobStore, file_digest
 from qwend.models.intake import import_file
 from qwend.models.store import guide_path
+from qwend.wire import Status, StatusReply
 from tests.cli.in_process import Ended, InProcess
+from tests.client.fake_daemon import Talk, fake_daemon
 from tests.models.support.gguf_builder import tiny_model
 from tests.support.daemon import daemon_env, running_daemon, wait_until
 
@@ -154,6 +156,55 @@ def test_rm_takes_away_what_cannot_be_read(models: Models, store: BlobStore) -> 
     assert store.names() == []
 
 
+@pytest.mark.parametrize(
+    ("engine", "role", "why"),
+    [
+        ("ready", "resident", "is what the daemon answers with"),
+        ("unloaded", "", "is what the daemon loads at the next request"),
+        ("ready", "loading", "is being loaded by the daemon"),
+        ("ready", "leaving", "still ends the answers that it has begun"),
+    ],
+)
+def test_rm_refuses_what_the_daemon_holds_and_list_shows_it(
+    env: Mapping[str, str],
+    store: BlobStore,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    engine: str,
+    role: str,
+    why: str,
+) -> None:
+    path = str(store.blob_path(file_digest(tmp_path / "tiny.gguf")))
+    during = role in ("loading", "leaving")
+    status = {
+        "model": {"path": str(guide_path()) if during else path},
+        "engine": {"state": engine},
+        "models": [{"name": "tiny", "path": path, "role": role}] if during else [],
+    }
+
+    def script(talk: Talk) -> None:
+        talk.greet("loading")
+        talk.expect(Status)
+        talk.say(StatusReply(status))
+        talk.expect_end()
+
+    here = InProcess(capsys, monkeypatch)
+    with fake_daemon(tmp_path / "rm", script) as at:
+        done = here.run("models", "rm", "tiny", env=env, socket=at)
+    with fake_daemon(tmp_path / "list", script) as at:
+        listed = here.run("models", "list", "--json", env=env, socket=at)
+
+    assert done.returncode == Exit.REQUEST_FAILED
+    assert f"tiny {why}" in done.stderr
+    assert "(in_use)" in done.stderr
+    assert store.names() == ["tiny"]
+    guide, tiny = json.loads(listed.stdout)
+    assert tiny["role"] == (role or engine)
+    assert tiny["loaded"] == (role == "resident")
+    assert guide["loaded"] == during
+
+
 @pytest.mark.llama
 def test_a_stored_model_is_loaded_by_its_name_and_cannot_be_removed_then(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -172,7 +223,8 @@ def test_a_stored_model_is_loaded_by_its_name_and_cannot_be_removed_then(
 
         assert daemon.status()["model"]["name"] == "mine"
     assert done.returncode == Exit.REQUEST_FAILED
-    assert "is loaded by the running daemon" in done.stderr
+    assert "mine is what the daemon answers with; choose another first" in done.stderr
+    assert "`qwenctl use NAME`" in done.stderr
     assert store.names() == ["mine"]
 
 

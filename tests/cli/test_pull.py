@@ -57,7 +57,7 @@ def test_a_pull_says_what_it_got_and_what_comes_next(
     assert done.returncode == Exit.DONE, done.stderr
     assert done.stdout == ""
     assert "model (Q4_0, 0 MiB) is in the store." in done.stderr
-    assert "qwenctl models default model" in done.stderr
+    assert "qwenctl use model" in done.stderr
     assert store.names() == ["model"]
 
 
@@ -138,12 +138,13 @@ def test_ctrl_c_keeps_what_came_and_says_how_to_go_on(
     assert hub.ranges()[-1] == "bytes=200000-"
 
 
-def test_use_makes_it_what_the_daemon_loads(pull: Pull, env: Mapping[str, str]) -> None:
+def test_use_is_for_the_next_start_where_no_daemon_is(pull: Pull, env: Mapping[str, str]) -> None:
     done = pull(env, "--use", WHAT)
 
     config = Path(env["CONFIGURATION_DIRECTORY"]) / "qwend.toml"
     assert config.read_text() == '[model]\nname = "model"\n'
-    assert str(config) in done.stderr
+    assert done.returncode == Exit.DONE
+    assert f"Its next start loads model, as {config} says now." in done.stdout
 
 
 def test_a_path_is_taken_into_the_store(

@@ -4,8 +4,8 @@ import io
 
 import pytest
 
-from qwend.cli.answer import Screen, ending, figures
-from qwend.wire import Done, Timings, Usage
+from qwend.cli.answer import Screen, ending, figures, waited_for
+from qwend.wire import Done, Progress, Timings, Usage
 
 
 class Tty(io.StringIO):
@@ -61,6 +61,20 @@ def test_only_an_unusual_end_is_worth_a_remark() -> None:
     assert ending(Done(1, "stop_string", Usage(1, 0, 5))) == ""
     assert ending(Done(1, "length", Usage(1, 0, 5))) == "cut off after 5 tokens"
     assert ending(Done(1, "cancelled", Usage(1, 0, 5))) == "cancelled"
+
+
+def test_what_keeps_an_answer_is_said() -> None:
+    said = {
+        waited_for(Progress(1, "queued", 0, 2)): "waiting for 2 before you",
+        waited_for(Progress(1, "queued", 0, 0)): "waiting",
+        waited_for(Progress(1, "prefill", 16, 99)): "reading 16 of 99 tokens",
+        waited_for(Progress(1, "recovering", 0, 0)): "the engine died; it is started again",
+        waited_for(Progress(1, "loading", 42, 100)): "the model is being loaded: 42 %",
+        waited_for(
+            Progress(1, "waiting", 0, 1)
+        ): "the model is changed; waiting for 1 answer of the one before",
+    }
+    assert list(said) == list(said.values())
 
 
 # Reasoning

@@ -88,6 +88,27 @@ def test_a_daemon_that_says_nothing_is_shown_without_a_fault() -> None:
     assert list(lines({}, coloured=False))
 
 
+def test_a_switch_under_way_is_shown_from_both_ends() -> None:
+    loading = {"switching": {"model": "tiny", "stage": "loading", "percent": 42}}
+    assert ("", "- tiny is being loaded: 42 %") in lines(loading, coloured=False)
+    waiting = {"switching": {"model": "tiny", "stage": "waiting", "percent": 0}}
+    text = "- tiny is loaded once the answers under way have ended"
+    assert ("", text) in lines(waiting, coloured=False)
+    roles = [{"name": "tiny", "role": "resident"}, {"name": "guide", "role": "leaving"}]
+    text = "- guide still ends the answers that it has begun"
+    assert ("", text) in lines({"switching": None, "models": roles}, coloured=False)
+    none = [text for _, text in lines({"switching": None, "models": []}, coloured=False)]
+    assert not any("load" in text or "ends" in text for text in none)
+
+
+def test_a_model_that_was_let_go_is_not_said_to_answer_at_once() -> None:
+    status = {"state": "ready", "model": {"name": "tiny"}, "engine": {"state": "unloaded"}}
+    shown = dict(lines(status, coloured=False))
+    assert shown["state"] == "ready: the next request loads the model, and waits for it"
+    assert shown["engine"] == "let go, with its memory"
+    assert shown["model"] == "tiny"
+
+
 def test_settings_that_wait_for_a_restart_are_named() -> None:
     texts = [text for _, text in lines({"needs_restart": ["model.name"]}, coloured=False)]
     assert "- changed, and needs a restart: model.name" in texts

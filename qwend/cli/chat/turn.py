@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from qwend.cli.answer import BEGINS_ANEW, Screen, Waiting, ending, figures
 from qwend.cli.chat.conversation import Conversation
-from qwend.cli.chat.interrupt import first_calls
 from qwend.cli.chat.link import Link
 from qwend.cli.chat.session import answer_kept
+from qwend.cli.interrupt import first_calls
 from qwend.cli.report import describe, say_dim
 from qwend.client import (
     AskedAgain,

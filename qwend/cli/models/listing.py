@@ -1,8 +1,9 @@
-"""`qwenctl models list`: what is there, where it lies, and which one the daemon loads."""
+"""`qwenctl models list`: what is there, where it lies, and which one the daemon answers with."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,21 @@ from qwend.cli.report import say_dim
 from qwend.errors import ModelError
 from qwend.models.store import GUIDE, installed_models, resolve_model
 
+# What a model is to the daemon, for people.
+_WORDS = {
+    "resident": "loaded",
+    "unloaded": "loaded again at the next request",
+    "loading": "being loaded",
+    "leaving": "ends its answers",
+}
+
 
 @click.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 @socket_option
 def command(as_json: bool, socket_path: str | None) -> None:
     """List the models of this machine."""
-    resident = place.resident_path(place.daemon_status(socket_path))
-    found = models(resident)
+    found = models(place.held(place.daemon_status(socket_path)))
     if as_json:
         click.echo(json.dumps(found))
         return
@@ -34,7 +42,7 @@ def command(as_json: bool, socket_path: str | None) -> None:
                 row["quantization"],
                 mebi(row["size_bytes"]),
                 row["origin"],
-                ", ".join(word for word in ("default", "loaded") if row[word]),
+                _to_the_daemon(row),
             )
             for row in found
         ],
@@ -44,8 +52,13 @@ def command(as_json: bool, socket_path: str | None) -> None:
         say_dim("Only the guide is here; `qwenctl pull` gets a real Qwen.")
 
 
-def models(resident: Path | None) -> list[dict[str, Any]]:
-    """Every model that has a name, the built-in one first."""
+def _to_the_daemon(row: Mapping[str, Any]) -> str:
+    words = ("default" if row["default"] else "", _WORDS.get(row["role"], ""))
+    return ", ".join(word for word in words if word)
+
+
+def models(held: Mapping[Path, str]) -> list[dict[str, Any]]:
+    """Every model that has a name, the built-in one first. held: by the daemon, and as what."""
     models_dir, store = place.paths().models, place.store()
     default = place.configured_name()
     found = []
@@ -65,7 +78,8 @@ def models(resident: Path | None) -> list[dict[str, Any]]:
                 "origin": trouble or (manifest.origin if manifest else built_in),
                 "path": str(path),
                 "default": name == default,
-                "loaded": path == resident,
+                "loaded": held.get(path) == "resident",
+                "role": held.get(path, ""),
             }
         )
     return found

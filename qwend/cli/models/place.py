@@ -1,4 +1,4 @@
-"""Where this person's models are, which of them the daemon is told to load, and which it has.
+"""Where this person's models are, which of them the daemon is told to load, and which it holds.
 
 Rule 1: every subcommand finds the store here, so that all mean the same one.
 Rule 2: a daemon that does not answer is no reason to fail.
@@ -11,12 +11,13 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from qwend.cli.amounts import part
 from qwend.client import Client
 from qwend.client.errors import ClientError
 from qwend.config import load_config
 from qwend.errors import QwendError
 from qwend.models.blob_store import BlobStore
-from qwend.paths import SYSTEM_SOCKET, Mode, Paths, paths_for
+from qwend.paths import SYSTEM_SOCKET, Mode, Paths, find_socket, paths_for
 
 # One that is up answers in milliseconds; nobody waits for a model to load before `rm`.
 _PATIENCE_S = 3.0
@@ -43,13 +44,27 @@ def daemon_status(socket_path: str | None) -> Mapping[str, object]:
     return {}
 
 
-def resident_path(status: Mapping[str, object]) -> Path | None:
-    """The file of the model that the daemon has in memory."""
-    model = status.get("model")
-    path = model.get("path") if isinstance(model, dict) else None
-    return Path(path) if isinstance(path, str) and path else None
+def held(status: Mapping[str, object]) -> dict[Path, str]:
+    """The files of the models that the daemon holds, and what each is to it: `resident`,
+    `unloaded`, `loading`, or `leaving` while answers of it are under way."""
+    roles: dict[Path, str] = {}
+    during_a_switch = status.get("models")
+    for one in during_a_switch if isinstance(during_a_switch, list) else ():
+        if isinstance(one, dict) and isinstance(one.get("path"), str):
+            roles[Path(one["path"])] = str(one.get("role"))
+    path = part(status, "model").get("path")
+    if isinstance(path, str) and path:
+        is_there = part(status, "engine").get("state") != "unloaded"
+        roles.setdefault(Path(path), "resident" if is_there else "unloaded")
+    return roles
 
 
-def is_for_me_alone() -> bool:
-    """A store of one's own, on a machine whose daemon reads another."""
-    return paths().mode is Mode.USER and os.path.lexists(SYSTEM_SOCKET)
+def euid_behind(socket_path: str | None) -> int:
+    """Whose configuration and store the daemon at this socket has: root's are the system's."""
+    is_systems = find_socket(os.environ, socket_path) == SYSTEM_SOCKET
+    return 0 if is_systems and os.path.lexists(SYSTEM_SOCKET) else os.geteuid()
+
+
+def is_for_me_alone(socket_path: str | None) -> bool:
+    """A store of one's own, where the daemon reads another."""
+    return paths().mode is Mode.USER and euid_behind(socket_path) != os.geteuid()

@@ -11,6 +11,15 @@ from qwend.errors import ModelError
 from qwend.models.blob_store import BlobStore
 from qwend.models.store import resolve_model
 
+# By what it is to the daemon.
+_WHY = {
+    "resident": "is what the daemon answers with; choose another first: `qwenctl use NAME`",
+    "unloaded": "is what the daemon loads at the next request; choose another first: "
+    "`qwenctl use NAME`",
+    "loading": "is being loaded by the daemon; choose another then: `qwenctl use NAME`",
+    "leaving": "still ends the answers that it has begun; remove it when they are done",
+}
+
 
 @click.command("rm")
 @click.argument("names", nargs=-1, required=True)
@@ -18,7 +27,7 @@ from qwend.models.store import resolve_model
 def command(names: tuple[str, ...], socket_path: str | None) -> None:
     """Remove the models NAMES from the store."""
     store = place.store()
-    resident = place.resident_path(place.daemon_status(socket_path))
+    held = place.held(place.daemon_status(socket_path))
     default = place.configured_name()
     for name in names:
         stored_as = stored_name(store, name)
@@ -28,16 +37,13 @@ def command(names: tuple[str, ...], socket_path: str | None) -> None:
                 manifest = store.manifest(stored_as)
             except ModelError:
                 manifest = None  # damaged: it can be removed, and nothing can have loaded it
-        if manifest and resident == store.blob_path(manifest.sha256).absolute():
-            raise ModelError(
-                f"{stored_as} is loaded by the running daemon; choose another with "
-                "`qwenctl models default NAME` and restart it first",
-                code="in_use",
-            )
+        role = held.get(store.blob_path(manifest.sha256).absolute()) if manifest else None
+        if role is not None:
+            raise ModelError(f"{stored_as} {_WHY.get(role, _WHY['resident'])}", code="in_use")
         if stored_as == default:
             raise ModelError(
-                f"{stored_as} is what the daemon loads at its next start; choose another with "
-                "`qwenctl models default NAME` first",
+                f"{stored_as} is what the daemon loads at its next start; choose another first: "
+                "`qwenctl use NAME`",
                 code="in_use",
             )
         freed = store.remove(stored_as)

@@ -1,4 +1,4 @@
-"""Ctrl-C while an answer comes: the first asks the daemon to stop, the second does not wait for it.
+"""Ctrl-C while the daemon works: the first asks it to stop, the second does not wait for that.
 
 Rule 1: outside of `first_calls` Ctrl-C raises KeyboardInterrupt as everywhere.
 Rule 2: this file does not know what is stopped.
