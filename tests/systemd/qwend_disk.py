@@ -49,7 +49,9 @@ def qwend_disk(
     }
     files["sysusers.d/zz-people.conf"] = _PEOPLE
     # As `systemctl enable` leaves it, but for the service: tests start that themselves.
-    files["systemd/system/sockets.target.d/qwend.conf"] = "[Unit]\nWants=qwend.socket qwend-pull.socket\n"
+    files["systemd/system/sockets.target.d/qwend.conf"] = (
+        "[Unit]\nWants=qwend.socket qwend-pull.socket\n"
+    )
     if config:
         files["qwend/qwend.toml"] = config
     if service:
