@@ -72,9 +72,9 @@ class PrefixCache:
         self._disk: DiskTier | None = None
         if disk is not None and disk.reason is None:
             self._disk = DiskTier(disk, persist or InlinePersister(disk.files))
+            self._last_ns = disk.latest_ns()
             for entry in self._disk.adopt():
                 self._entries.add(entry)
-                self._last_ns = max(self._last_ns, entry.used_ns)
 
     def __len__(self) -> int:
         """Number of entries in all tiers."""

@@ -2,7 +2,12 @@
 
 Owns the index and its limit in bytes; the files are `snapshot_files.py`'s. The index belongs to
 the engine's thread. Only `files` may also be used from the writer's thread, so there is no lock.
-Order of use over restarts is the files' mtime.
+Order of use over restarts, and among models, is the files' mtime.
+
+The limit is of all models' files together, and whatever was used last stays, whosesoever it is.
+Engines of two models at once know of each other what the directory said at their last write: a
+write looks again, and is dropped where too much was used later than it. So each of them is over
+the limit by one file at most, the one that it is writing.
 """
 
 from __future__ import annotations
@@ -12,10 +17,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from qwend.engine.snapshot_files import SnapshotFiles, SnapshotInfo
-
-# A start reads each file's header and tokens: 0.1 ms on an SSD, some ms on a cold SD card.
-FILES_LIMIT = 512
+from qwend.engine.snapshot_files import FILES_LIMIT as FILES_LIMIT
+from qwend.engine.snapshot_files import OtherFile, SnapshotFiles, SnapshotInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,7 @@ class Reservation:
 class SnapshotStore:
     """Snapshots of one fingerprint; the least recently used goes first.
 
+    limit_bytes: of these and those of other fingerprints. used_bytes: of these alone.
     reason: why nothing can be kept, None if it can. An unusable directory is never an error.
     clock: Unix time in ns, for what a file says of its age.
     """
@@ -49,13 +53,13 @@ class SnapshotStore:
         # Time of last use in ns. At most FILES_LIMIT, so the least is found by looking at all.
         self._used_ns: dict[SnapshotInfo, int] = {}
         try:
-            self._files = SnapshotFiles(directory, fingerprint)
+            self._files = SnapshotFiles(directory, fingerprint, limit_bytes)
             for info, used_ns in self._files.scan():
                 self._enter(info, used_ns)
+            self._evict_surplus()
         except (OSError, ValueError) as error:
             self.close()
             self.reason = f"{directory}: {error}"
-        self._evict_surplus()
 
     @property
     def files(self) -> SnapshotFiles:
@@ -85,6 +89,10 @@ class SnapshotStore:
         """When it was last used: Unix time in ns."""
         return self._used_ns[info]
 
+    def latest_ns(self) -> int:
+        """When the last used file was, of any model: Unix time in ns, 0 if there is none."""
+        return max((used_ns for _, used_ns in self._by_last_use()), default=0)
+
     def reserve(
         self, uid: int, tokens: Sequence[int], blob_bytes: int, used_ns: int
     ) -> Reservation | None:
@@ -97,13 +105,13 @@ class SnapshotStore:
             return None
         created_s = self._clock() // 1_000_000_000
         info = self._files.info(uid, tuple(tokens), blob_bytes, created_s)
-        room = self.limit_bytes - self.used_bytes
-        files = FILES_LIMIT - len(self._used_ns)
+        room, files = self._room()
         evicted: list[SnapshotInfo] = []
-        for one in self.entries():
-            if (info.file_bytes <= room and files > 0) or self._used_ns[one] >= used_ns:
+        for one, last_ns in self._by_last_use():
+            if (info.file_bytes <= room and files > 0) or last_ns >= used_ns:
                 break
-            evicted.append(one)
+            if isinstance(one, SnapshotInfo):  # another model's are removed by the write itself
+                evicted.append(one)
             room += one.file_bytes
             files += 1
         if info.file_bytes > room or files <= 0:
@@ -124,7 +132,7 @@ class SnapshotStore:
 
     def write(self, uid: int, tokens: Sequence[int], blob: bytes) -> SnapshotInfo | None:
         """Reserve and write at once, as the last used; None if there is no room, or `failure`."""
-        used_ns = max((self._clock(), *(used + 1 for used in self._used_ns.values())))
+        used_ns = max(self._clock(), self.latest_ns() + 1)
         reservation = self.reserve(uid, tokens, len(blob), used_ns)
         if reservation is None:
             return None
@@ -148,17 +156,40 @@ class SnapshotStore:
         self._used_ns[info] = used_ns
         self.used_bytes += info.file_bytes
 
+    def _by_last_use(self) -> list[tuple[SnapshotInfo | OtherFile, int]]:
+        """Every model's files and when they were used, the least recently used first."""
+        ours = [(info, used_ns) for info, used_ns in self._used_ns.items()]
+        others = self._files.others if self._files is not None else ()
+        theirs = [(one, one.used_ns) for one in others]
+        return sorted([*ours, *theirs], key=lambda file: file[1])
+
+    def _room(self) -> tuple[int, int]:
+        """Bytes and files that there may still be; negative if there are too many."""
+        others = self.files.others
+        used_bytes = self.used_bytes + sum(one.file_bytes for one in others)
+        return self.limit_bytes - used_bytes, FILES_LIMIT - len(self._used_ns) - len(others)
+
     def _evict_surplus(self) -> None:
-        """An earlier start may have had a higher limit."""
+        """An earlier start may have had a higher limit. Raises: OSError."""
+        room, files = self._room()
         # What is over the limit alone goes first, and takes no others along.
-        entries = sorted(self.entries(), key=lambda info: info.file_bytes <= self.limit_bytes)
-        for info in entries:
-            if self.used_bytes <= self.limit_bytes and len(self._used_ns) <= FILES_LIMIT:
+        by_use = [one for one, _ in self._by_last_use()]
+        for one in sorted(by_use, key=lambda file: file.file_bytes <= self.limit_bytes):
+            if room >= 0 and files >= 0:
                 break
-            self.remove(info)
+            if isinstance(one, SnapshotInfo):
+                self.remove(one)
+            else:
+                self.files.unlink(one)
+            room += one.file_bytes
+            files += 1
+        self.files.look_at_others()
 
     def check_integrity(self) -> None:
         """Assert that the accounting is right; for tests."""
         assert self.used_bytes == sum(info.file_bytes for info in self._used_ns)
         assert self.used_bytes <= max(0, self.limit_bytes)
         assert len({info.name for info in self._used_ns}) == len(self._used_ns) <= FILES_LIMIT
+        ours = {info.name for info in self._used_ns}
+        others = () if self._files is None else self._files.others
+        assert ours.isdisjoint(one.name for one in others)

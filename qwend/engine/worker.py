@@ -176,7 +176,7 @@ def _open_store(
     """Where idle prefixes are kept over restarts, and the thread that writes them there."""
     if not (settings.kept_dir and settings.fingerprint and settings.disk_bytes):
         return None, None
-    # What was computed depends on all of these; another one's files are deleted.
+    # What was computed depends on all of these; files of others stay until their room is needed.
     build = description.get("llama_cpp_python")
     layout = (settings.kv_type, description.get("flash_attention"), build)
     store = SnapshotStore(

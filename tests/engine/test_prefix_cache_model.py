@@ -171,6 +171,7 @@ class WithADisk(RuleBasedStateMachine):
         self.whole_only = whole_only
         self.stored: dict[tuple[int, Tokens], list[bytes]] = {}
         self.number = 0
+        self.other = SnapshotStore(self.directory, self.DISK, b"another model")
         self.open()
 
     def open(self) -> None:
@@ -183,6 +184,7 @@ class WithADisk(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self.disk.close()
+        self.other.close()
         shutil.rmtree(self.directory)
 
     @rule(uid=UIDS, tokens=TOKENS, size=st.integers(4, 70))
@@ -253,6 +255,14 @@ class WithADisk(RuleBasedStateMachine):
             raw[at] ^= 1 << data.draw(st.integers(0, 7))
             path.write_bytes(raw)
 
+    @rule(head=st.integers(0, 3), size=st.integers(0, 300))
+    def an_engine_of_another_model_writes(self, head: int, size: int) -> None:
+        for old in self.other.entries():
+            if old.tokens[0] == head:
+                self.other.remove(old)
+        self.other.write(1, [head] * MIN_TOKENS, b"y" * size)
+        self.other.check_integrity()
+
     @rule()
     def restart_in_order(self) -> None:
         self.late.room, self.late.fails = True, False
@@ -277,6 +287,8 @@ class WithADisk(RuleBasedStateMachine):
         for entry in self.cache.entries():
             assert (entry.uid, entry.tokens) in self.stored
         assert self.cache.disk_bytes <= self.DISK
+        files = [path.stat().st_size for path in self.directory.iterdir()]
+        assert sum(files) <= self.DISK, "of both models together"
 
 
 InMemoryAlone.TestCase.settings = settings(max_examples=60, stateful_step_count=30)

@@ -1,7 +1,8 @@
 """The directory of snapshots against a plain model of it: writes, restarts, and a disk that lies.
 
 The model is a map of what was written. A file that nobody touched gives its blob; one that was
-changed in any way gives nothing, at the scan or at the read; names that are not ours stay.
+changed in any way gives nothing, at the scan or at the read; names that are not ours stay, and what
+another model has there stays as it is.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ class Directory(RuleBasedStateMachine):
         self.kept: dict[str, tuple[SnapshotInfo, bytes]] = {}
         self.spoiled: dict[str, SnapshotInfo] = {}
         self.clock = 0
+        self.other = SnapshotFiles(self.path, b"another model")
+        self.theirs: dict[str, tuple[SnapshotInfo, bytes]] = {}
 
     @rule(uid=st.sampled_from((-1, 0, 1000, 2**32 - 2)), tokens=tokens, blob=st.binary(max_size=50))
     def write(self, uid: int, tokens: tuple[int, ...], blob: bytes) -> None:
@@ -41,6 +44,19 @@ class Directory(RuleBasedStateMachine):
         assert self.files.put(info, blob, self.clock)
         self.kept[info.name] = info, blob
         self.spoiled.pop(info.name, None)
+
+    @rule(tokens=tokens, blob=st.binary(max_size=50))
+    def another_model_writes(self, tokens: tuple[int, ...], blob: bytes) -> None:
+        self.clock += 1
+        info = self.other.info(1000, tokens, len(blob), self.clock)
+        assert self.other.put(info, blob, self.clock)
+        self.theirs[info.name] = info, blob
+
+    @precondition(lambda self: self.theirs)
+    @rule(data=st.data())
+    def another_model_removes(self, data: st.DataObject) -> None:
+        info, _ = self.theirs.pop(data.draw(st.sampled_from(sorted(self.theirs))))
+        self.other.unlink(info)
 
     @precondition(lambda self: self.kept)
     @rule(data=st.data())
@@ -85,7 +101,10 @@ class Directory(RuleBasedStateMachine):
         self.files = SnapshotFiles(self.path, FINGERPRINT)
         found = {info.name: info for info, _ in self.files.scan()}
         assert self.kept.keys() <= found.keys() <= self.kept.keys() | self.spoiled.keys()
-        assert set(os.listdir(self.path)) == {*found, FOREIGN}
+        assert set(os.listdir(self.path)) == {*found, *self.theirs, FOREIGN}
+        assert {one.name: one.file_bytes for one in self.files.others} == {
+            name: info.file_bytes for name, (info, _) in self.theirs.items()
+        }
         for name, (info, _) in self.kept.items():
             assert (found[name].header, found[name].tokens) == (info.header, info.tokens)
         for name in self.spoiled.keys() & found.keys():
@@ -98,6 +117,8 @@ class Directory(RuleBasedStateMachine):
             assert self.files.read(info) == blob
         for info in self.spoiled.values():
             assert self.files.read(info) is None
+        for info, blob in self.theirs.values():
+            assert self.other.read(info) == blob
 
     def spoil(self, data: st.DataObject) -> Path:
         name = data.draw(st.sampled_from(sorted(self.kept)))
@@ -108,6 +129,7 @@ class Directory(RuleBasedStateMachine):
         self.restart()
         assert (self.path / FOREIGN).read_text() == "mine"
         self.files.close()
+        self.other.close()
         self.place.cleanup()
 
 
