@@ -8,7 +8,6 @@ of its engine through Hooks.
 from __future__ import annotations
 
 import asyncio
-import shutil
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack, ExitStack, suppress
@@ -29,6 +28,7 @@ from qwend.daemon.thread_limit import ThreadLimit
 from qwend.daemon.tuning import Tuning
 from qwend.daemon.waiting_engine import WaitingEngine
 from qwend.daemon.world import World
+from qwend.engine.snapshot_files import forget_snapshots
 from qwend.errors import QwendError
 from qwend.host.thread_plan import ThreadPlan
 from qwend.host.warm_copy import CopyCancelled
@@ -104,7 +104,7 @@ class Resident:
             progress=progress,
             degraded=self._state.degraded.append,
             cancelled=self._given_up,
-            damaged=lambda: shutil.rmtree(self._kept / "prefixes", ignore_errors=True),
+            damaged=lambda: forget_snapshots(self._kept / "prefixes"),
         )
         self.model = await _in_thread(self._holder.hold, undo)
 
