@@ -159,12 +159,20 @@ def _missing(asked: str, path: Path, models_dir: Path) -> ModelError:
             f"the built-in model is missing from this installation ({path}); "
             "install qwend again, or give the path of another model"
         )
+    what = f"there is no model {asked!r}: {path} does not exist."
+    # Imported by an error alone, as the others above: a start does not need it.
+    from qwend.models.catalogue import catalogue
+
+    name, known = path.name.removesuffix(SUFFIX), catalogue().models
+    if not is_path(asked) and name in known:
+        return ModelError(f"{what} `qwenctl pull {asked}` gets it")
     names = installed_models(models_dir)
-    near = difflib.get_close_matches(path.name.removesuffix(SUFFIX), names, n=1)
+    near = difflib.get_close_matches(name, names, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
+    if not near and (near := difflib.get_close_matches(name, known, n=1)):
+        hint = f" Did you mean {near[0]!r}, which `qwenctl pull {near[0]}` gets?"
     listed = ", ".join(names[:LISTED]) + (", ..." if len(names) > LISTED else "")
     return ModelError(
-        f"there is no model {asked!r}: {path} does not exist.{hint} "
-        f"Installed: {listed}. To install one, `qwenctl pull NAME`, or put its GGUF file into "
-        f"{models_dir} as NAME{SUFFIX}, or give the path of the file"
+        f"{what}{hint} Installed: {listed}. To install one, `qwenctl pull NAME`, or put its GGUF "
+        f"file into {models_dir} as NAME{SUFFIX}, or give the path of the file"
     )

@@ -98,6 +98,16 @@ def test_a_missing_model_is_refused_with_what_there_is_and_how_to_install(
     assert f"into {models_dir} as NAME.gguf" in message
 
 
+def test_a_missing_model_of_the_catalogue_is_one_to_pull(models_dir: Path) -> None:
+    for name in ("qwen3-0.6b", "qwen3-0.6b:Q8_0"):
+        with pytest.raises(ModelError, match=f"does not exist. `qwenctl pull {name}` gets it$"):
+            resolve_model(name, models_dir)
+    with pytest.raises(ModelError, match=r"which `qwenctl pull qwen2\.5-coder-3b-instruct` gets\?"):
+        resolve_model("qwen2.5-coder-3b-instrukt", models_dir)
+    with pytest.raises(ModelError, match="To install one"):
+        resolve_model("/nowhere/qwen3-0.6b.gguf", models_dir)
+
+
 def test_a_missing_path_is_refused_in_the_same_way(models_dir: Path) -> None:
     with pytest.raises(ModelError, match="Did you mean 'qwen-3b'"):
         resolve_model("/nowhere/qwen-3b.gguf", models_dir)
