@@ -40,20 +40,20 @@ def describe(error: QwendError) -> str:
 
 
 def say(text: str) -> None:
-    click.echo(_fitted(text), err=True)
+    click.echo(fitted(text, sys.stderr), err=True)
 
 
 def say_dim(text: str) -> None:
     """A remark that should not compete with the answer."""
-    text = _fitted(text)
+    text = fitted(text, sys.stderr)
     click.echo(
         click.style(text, dim=True) if is_coloured(sys.stderr, os.environ) else text, err=True
     )
 
 
-def _fitted(text: str) -> str:
+def fitted(text: str, stream: IO[str]) -> str:
     """On a terminal, break lines between words; elsewhere a message stays one line."""
-    if not sys.stderr.isatty():
+    if not stream.isatty():
         return text
     columns = shutil.get_terminal_size().columns - 1
     return "\n".join(

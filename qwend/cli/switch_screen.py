@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Self
 import click
 
 from qwend.cli.amounts import counted
-from qwend.cli.report import say
+from qwend.cli.report import fitted, say
 from qwend.wire import Progress
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class SwitchScreen:
     def say(self, sentence: str) -> None:
         """The result, for people."""
         if not (self._quiet or self._as_json):
-            click.echo(sentence)
+            click.echo(fitted(sentence, sys.stdout))
 
     def remark(self, sentence: str) -> None:
         if not (self._quiet or self._as_json):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import click
 
@@ -39,11 +40,9 @@ def use(model: str, screen: SwitchScreen, socket_path: str | None) -> int:
     except DaemonUnreachable as unreachable:
         written = checked(model, euid)
         file = choose(written, euid)
-        said = f", as {file} says now" if file is not None else ": it is the default already"
         screen.tell("chosen", model=written)
-        screen.say(
-            f"No daemon answers at {unreachable.path}. Its next start loads {written}{said}."
-        )
+        screen.say(f"No daemon answers at {unreachable.path}; its next start loads {written}.")
+        screen.say(_where(file, written))
         return Exit.DONE
     with client:
         loaded = load(client, model, screen)
@@ -65,8 +64,10 @@ def _make_default(written: str, loaded: Loaded, screen: SwitchScreen, euid: int)
         raise ConfigError(f"but only until the daemon's next start: {error}{as_root}") from error
     screen.tell("loaded", **loaded.fields(), default=True)
     screen.say(loaded.sentence())
-    screen.say(
-        f'From now on {file} says: name = "{written}" under [model].'
-        if file is not None
-        else "It was the default already."
-    )
+    screen.say(_where(file, written))
+
+
+def _where(file: Path | None, written: str) -> str:
+    if file is None:
+        return "It was the default already."
+    return f'From now on {file} says: name = "{written}" under [model].'

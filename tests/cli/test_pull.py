@@ -144,7 +144,8 @@ def test_use_is_for_the_next_start_where_no_daemon_is(pull: Pull, env: Mapping[s
     config = Path(env["CONFIGURATION_DIRECTORY"]) / "qwend.toml"
     assert config.read_text() == '[model]\nname = "model"\n'
     assert done.returncode == Exit.DONE
-    assert f"Its next start loads model, as {config} says now." in done.stdout
+    assert "its next start loads model." in done.stdout
+    assert f"From now on {config} says" in done.stdout
 
 
 def test_a_path_is_taken_into_the_store(

@@ -240,10 +240,11 @@ def test_use_without_a_daemon_is_for_its_next_start(
 
     assert done.returncode == Exit.DONE
     assert done.stdout == (
-        f"No daemon answers at {NOWHERE}. Its next start loads tiny, as {config} says now.\n"
+        f"No daemon answers at {NOWHERE}; its next start loads tiny.\n"
+        f'From now on {config} says: name = "tiny" under [model].\n'
     )
     assert config.read_text() == '[model]\nname = "tiny"\n'
-    assert "it is the default already" in qwenctl("use", "tiny").stdout
+    assert "It was the default already." in qwenctl("use", "tiny").stdout
     assert json.loads(qwenctl("use", "tiny", "--json").stdout) == {
         "event": "chosen",
         "model": "tiny",
