@@ -123,7 +123,7 @@ def _into_store(work: Quantization, name: str, force: bool) -> None:
     news = f"{name} ({_from_to(work, manifest.size_bytes)}) is in the store."
     work.screen.done(manifest, news)
     if place.configured_name() != name:
-        work.screen.say(f"To have the daemon load it: qwenctl models default {name}")
+        work.screen.say(f"To have the daemon answer with it: qwenctl use {name}")
 
 
 def _added(store: BlobStore, work: Quantization, result: ResultFile, name: str) -> Manifest:

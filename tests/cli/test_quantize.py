@@ -301,7 +301,7 @@ def test_import_puts_it_into_the_store_and_nowhere_else(
     done = quantize(source, "--to", "Q4_0", "--import")
 
     assert done.returncode == Exit.DONE, done.stderr
-    assert "To have the daemon load it: qwenctl models default tiny-q4_0" in done.stderr
+    assert "To have the daemon answer with it: qwenctl use tiny-q4_0" in done.stderr
     manifest = store.manifest("tiny-q4_0")
     assert manifest is not None
     assert manifest.quantization == "Q4_0"
