@@ -23,12 +23,14 @@ from qwend.daemon.broker import Broker
 from qwend.daemon.clients import Clients
 from qwend.daemon.conversations import Conversations
 from qwend.daemon.fd_store import FdStore, stored
+from qwend.daemon.fetcher import Fetcher
 from qwend.daemon.host_status import host_status
 from qwend.daemon.host_watch import HostWatch
 from qwend.daemon.kept_connection import ConnectionKeeper
 from qwend.daemon.kept_requests import KeptRequests
 from qwend.daemon.listener import SocketPath, systemd_listener
 from qwend.daemon.notify import Notifier
+from qwend.daemon.pulls import Pulls
 from qwend.daemon.reload import Reload, reload
 from qwend.daemon.resident import Resident
 from qwend.daemon.session import Service
@@ -44,7 +46,7 @@ from qwend.daemon.watchdog import Watchdog
 from qwend.daemon.world import World
 from qwend.errors import ConfigError, EngineLost, QwendError
 from qwend.wire.codes import ErrorCode
-from qwend.wire.orders import Drain, Load, Order, Pull, Unload
+from qwend.wire.orders import Drain, Load, Order, Unload
 
 if TYPE_CHECKING:
     from qwend.daemon.conversation_thread import ConversationThread
@@ -97,6 +99,7 @@ class Daemon:
             self._administer,
             self._resident.welcome,
             self._keeper.keep,
+            pulls=Pulls(Fetcher(world.paths.pull_socket, world.paths.models, world.environ)),
         )
         self._clients = Clients(self._service, config.limits)
         self._system_prompt = SystemPrompt(self._broker, self._prefilling)
@@ -115,6 +118,7 @@ class Daemon:
             undo.callback(self._notifier.close)
             undo.callback(self._keeper.close)
             undo.callback(self._kept_requests.close)
+            undo.push_async_callback(self._service.pulls.close)
             if self._conversations is not None:
                 undo.push_async_callback(self._conversations.close)
             self._watch(undo)
@@ -224,7 +228,7 @@ class Daemon:
     def _administer(self, asked: Order) -> None:
         if isinstance(asked, Drain):
             self._take_requests(False)
-        elif isinstance(asked, Load | Unload | Pull):
+        elif isinstance(asked, Load | Unload):
             raise ConfigError(f"{asked.op} is not served yet")
         elif self._stop.is_set():
             raise ConfigError("the daemon is stopping; the next one reads the configuration")
@@ -397,6 +401,7 @@ class Daemon:
         self._clients.close_listener()
         message = "the daemon is stopping: connect again once it is back"
         self._broker.refuse(ErrorCode.SHUTTING_DOWN, message)
+        self._service.pulls.refuse(ErrorCode.SHUTTING_DOWN, message)
         self._clients.drain("shutting_down", message)
         self._broker.continuity.leave_parked()
         await self._drained()

@@ -68,6 +68,7 @@ class Pulls:
         self._fetcher = fetcher
         self._open: dict[Pull, _Open] = {}
         self._ending: set[asyncio.Task[None]] = set()
+        self._over: tuple[ErrorCode, str] | None = None
 
     @property
     def capabilities(self) -> tuple[str, ...]:
@@ -75,6 +76,16 @@ class Pulls:
 
     def open_ids(self, owner: Owner) -> tuple[int, ...]:
         return tuple(id_ for _, (one, id_) in self._waiters() if one is owner)
+
+    def duplicate(self, owner: Owner, client_id: int) -> Error | None:
+        """What to answer if one of the owner's pulls has this id."""
+        if client_id not in self.open_ids(owner):
+            return None
+        return Error(
+            ErrorCode.DUPLICATE_ID,
+            f"request {client_id} is still running on this connection: choose another id",
+            id=client_id,
+        )
 
     def take(self, owner: Owner, message: Pull) -> None:
         """The owner hears of it until it ends, or until it leaves."""
@@ -112,7 +123,8 @@ class Pulls:
                 self._leave(pull, waiter)
 
     def refuse(self, code: ErrorCode, why: str) -> None:
-        """End them all."""
+        """End them all, and take no more."""
+        self._over = code, why
         for pull in list(self._open.values()):
             self._end(pull, lambda id_: Error(code, why, id=id_))
             assert pull.task is not None
@@ -124,6 +136,8 @@ class Pulls:
             await asyncio.wait(self._ending)
 
     def _refusal(self, client_id: int) -> Error | None:
+        if self._over is not None:
+            return Error(*self._over, id=client_id)
         if not self.capabilities:
             return Error(
                 ErrorCode.UNSUPPORTED,

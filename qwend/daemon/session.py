@@ -31,6 +31,7 @@ from qwend.daemon.kept_connection import KeptConnection
 from qwend.daemon.kept_page import Record
 from qwend.daemon.outbox import Outbox
 from qwend.daemon.public_text import for_client
+from qwend.daemon.pulls import Pulls
 from qwend.daemon.resting import Resting
 from qwend.daemon.turns import Turns
 from qwend.daemon.understood import as_understood
@@ -107,6 +108,7 @@ class Service:
     welcome: Callable[[], tuple[str, int]]
     keep: Callable[[socket.socket], KeptConnection | None] = lambda connection: None
     held: Callable[[Session], None] = lambda session: None
+    pulls: Pulls = field(default_factory=Pulls)
     turns: Turns = field(default_factory=Turns)
     read_buffer: bytearray = field(default_factory=lambda: bytearray(READ_BYTES), repr=False)
 
@@ -227,7 +229,7 @@ class Session(asyncio.BufferedProtocol):
                 self._transport.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
         self._transport = None
         self._connection.close()
-        self._service.broker.drop(self)
+        self._drop()
         self._on_closed(self)
 
     # Owner
@@ -347,13 +349,13 @@ class Session(asyncio.BufferedProtocol):
         match event:
             case Chat() | Complete() | Prefill() | Tokenize():
                 self._resting.changed()
-                if (duplicate := self._asks.duplicate(event.id)) is not None:
+                if (duplicate := self._duplicate(event.id)) is not None:
                     self.send(duplicate)
                 else:
                     broker.submit(self, event)
             case Sessions():
                 self._resting.changed()
-                if (duplicate := broker.duplicate(self, event.id)) is not None:
+                if (duplicate := self._duplicate(event.id)) is not None:
                     self.send(duplicate)
                 else:
                     self._asks.take(event)
@@ -363,13 +365,20 @@ class Session(asyncio.BufferedProtocol):
             case Credit():
                 broker.allow(self, event.id, event.tokens)
             case Cancel():
-                broker.cancel(self, event.id)
+                if not self._service.pulls.cancel(self, event.id):
+                    broker.cancel(self, event.id)
             case Ping():
                 self.send(Pong(event.nonce))
             case Status():
                 self.send(StatusReply(self._service.status(None if self.administers else self.uid)))
-            case Drain() | Reload() | Load() | Unload() | Pull():
+            case Drain() | Reload() | Load() | Unload():
                 self.send(self._administered(event))
+            case Pull():
+                self._resting.changed()
+                if (refused := self._refused(event)) is not None:
+                    self.send(refused)
+                else:
+                    self._service.pulls.take(self, event)
             case Hello():
                 self._capabilities = tuple(one for one in CAPABILITIES if one in event.capabilities)
                 self._greet()
@@ -388,20 +397,15 @@ class Session(asyncio.BufferedProtocol):
         if self._transport is not None:
             self._resting.kept = self._service.keep(self._transport.get_extra_info("socket"))
         capabilities = CAPABILITIES + self._service.broker.conversations.capabilities
+        if self.administers:
+            capabilities += self._service.pulls.capabilities
         self.send(Welcome(f"qwend {__version__}", model, context, capabilities))
 
     def _administered(self, asked: Order) -> Done | Error:
         """The answer, once it is done."""
-        duplicate = self._service.broker.duplicate(self, asked.id)
-        if duplicate is not None:
-            return duplicate
-        if not self.administers:
-            return Error(
-                ErrorCode.FORBIDDEN,
-                f"{asked.op} is for administrators: root, the daemon's own user, and the members "
-                "of admin_group under [socket]",
-                id=asked.id,
-            )
+        refused = self._refused(asked)
+        if refused is not None:
+            return refused
         log.info("uid %d asks for %s", self.uid, asked.op)
         try:
             self._service.administer(asked)
@@ -409,6 +413,26 @@ class Session(asyncio.BufferedProtocol):
             return Error(ErrorCode.INVALID_VALUE, str(error), id=asked.id)
         reason: FinishReason = "drained" if isinstance(asked, Drain) else "reloaded"
         return Done(asked.id, reason, Usage(0, 0, 0))
+
+    def _refused(self, asked: Order) -> Error | None:
+        """What to answer to an order that is not to be carried out."""
+        duplicate = self._duplicate(asked.id)
+        if duplicate is not None or self.administers:
+            return duplicate
+        return Error(
+            ErrorCode.FORBIDDEN,
+            f"{asked.op} is for administrators: root, the daemon's own user, and the members of "
+            "admin_group under [socket]",
+            id=asked.id,
+        )
+
+    def _duplicate(self, client_id: int) -> Error | None:
+        """What to answer if something that is open has this id."""
+        return (
+            self._service.broker.duplicate(self, client_id)
+            or self._asks.duplicate(client_id)
+            or self._service.pulls.duplicate(self, client_id)
+        )
 
     def _settle(self) -> None:
         if self._transport is not None and not self._transport.is_closing():
@@ -421,13 +445,19 @@ class Session(asyncio.BufferedProtocol):
 
     def _open_ids(self) -> tuple[int, ...]:
         entries = self._service.broker.journal.of_owner(self)
-        return (*(one.client_id for one in entries), *self._asks.open_ids, *self._outbox.ending)
+        asks, pulls = self._asks.open_ids, self._service.pulls.open_ids(self)
+        return (*(one.client_id for one in entries), *asks, *pulls, *self._outbox.ending)
 
     def _end(self) -> None:
         """The client will say nothing more: nobody waits for its requests, whether or not what is
         in the outbox will ever be read."""
-        self._service.broker.drop(self)
+        self._drop()
         self.close()
+
+    def _drop(self) -> None:
+        """Nobody waits for what is open."""
+        self._service.broker.drop(self)
+        self._service.pulls.drop(self)
 
     def _hello_late(self, limit_s: float) -> None:
         self.turn_away(

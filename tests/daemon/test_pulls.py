@@ -288,6 +288,10 @@ def test_a_stop_of_the_daemon_ends_all_of_them(tmp_path: Path) -> None:
         assert owner.end.code == "shutting_down"
         await worker.left()
         await one.pulls.close()
+        late = Owner()
+        one.pulls.take(late, Pull(1, "m"))
+        assert isinstance(late.end, Error)
+        assert late.end.code == "shutting_down"
 
     run(tmp_path, test)
 
