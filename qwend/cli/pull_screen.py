@@ -45,7 +45,7 @@ class PullScreen:
         self._bar: Bar | None = None
         if sys.stderr.isatty() and not (quiet or as_json):
             self._bar = Bar(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),  # a file's name may look like some
                 BarColumn(),
                 TextColumn("{task.fields[amount]}"),
                 console=Console(stderr=True),

@@ -26,10 +26,10 @@ _JSON_STEP = 5
 
 
 class SwitchScreen:
-    """A context: the bar is taken away at its end. model: what is loaded, for people."""
+    """A context: the bar is taken away at its end. model: name or path of what is loaded."""
 
     def __init__(self, model: str, *, quiet: bool, as_json: bool) -> None:
-        self._model, self._quiet, self._as_json = model, quiet, as_json
+        self._model, self._quiet, self._as_json = model.rpartition("/")[2], quiet, as_json
         self._told = ""
         self._told_done = 0
         self._bar: Bar | None = None
@@ -101,9 +101,9 @@ def _bar() -> Bar:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),  # the name of a file may look like some
         BarColumn(),
-        TextColumn("{task.fields[amount]}"),
+        TextColumn("{task.fields[amount]}", markup=False),
         TimeElapsedColumn(),
         console=Console(stderr=True),
         refresh_per_second=5,

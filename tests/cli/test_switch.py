@@ -320,6 +320,16 @@ def test_a_terminal_shows_one_line_that_is_gone_at_the_end(
     assert last.startswith("tiny answers now")
 
 
+def test_a_file_may_have_any_name(env: Mapping[str, str], tmp_path: Path) -> None:
+    name = f"{tmp_path}/[red].gguf"
+    with (
+        fake_daemon(tmp_path / "s", lambda talk: loads(talk, name)),
+        terminal([*QWENCTL, "--socket", str(tmp_path / "s"), "load", name], env) as screen,
+    ):
+        assert screen.wait() == Exit.DONE
+    assert "loading [red].gguf" in screen.shown
+
+
 def test_ctrl_c_takes_the_order_back_and_says_what_serves_on(
     env: Mapping[str, str], tmp_path: Path, config: Path
 ) -> None:
