@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from qwend.cli.exits import Exit
+from qwend.cli.models import place
 from qwend.cli.models.bandwidth import known_bandwidth
 from qwend.cli.models.shown import mebi, parameters
 from qwend.models.blob_store import BlobStore, file_digest
@@ -226,6 +227,20 @@ def test_a_stored_model_is_loaded_by_its_name_and_cannot_be_removed_then(
     assert "mine is what the daemon answers with; choose another first" in done.stderr
     assert "`qwenctl use NAME`" in done.stderr
     assert store.names() == ["mine"]
+
+
+def test_whose_store_it_is_follows_from_the_socket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    systems, own = tmp_path / "system", tmp_path / "own"
+    monkeypatch.setattr("qwend.cli.models.place.SYSTEM_SOCKET", systems)
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+
+    assert place.euid_behind(str(systems)) == 1000  # there is none: it would be this person's
+    systems.touch()
+    assert (place.euid_behind(str(systems)), place.euid_behind(str(own))) == (0, 1000)
+    assert place.is_for_me_alone(str(systems))
+    assert not place.is_for_me_alone(str(own))
 
 
 def test_verify_finds_one_changed_byte_and_takes_the_model_out_of_use(
