@@ -16,7 +16,7 @@ from qwend.client import loading, options, sessions
 from qwend.client.aio_channel import AsyncChannel, AsyncInbox
 from qwend.client.aio_stream import AsyncTokenStream
 from qwend.client.answering import Answering
-from qwend.client.options import Conversation, GenerationOptions
+from qwend.client.options import Conversation, GenerationOptions, PullOptions
 from qwend.client.recovery import RECONNECT_S, Build, Recovery
 from qwend.client.sessions import Asking, KeptSession, Result
 from qwend.paths import find_socket
@@ -29,6 +29,7 @@ from qwend.wire import (
     Load,
     Prefill,
     Priority,
+    Pull,
     Reload,
     SessionFacts,
     SessionsReply,
@@ -208,6 +209,18 @@ class AsyncClient:
         """`unload` without waiting for it: as `start_load`."""
         loading.check_served(self.welcome)
         return await self._open(Unload)
+
+    async def pull(self, model: str, **chosen: Unpack[PullOptions]) -> Done:
+        """As an administrator, have the daemon fetch a model into its store, for everybody.
+
+        model: what `qwenctl pull` takes, but no path. Its name there is `model` of the answer.
+        Raises: RequestFailed, `fetch_failed` if no source gives it: what came is kept.
+        """
+        return await (await self.start_pull(model, **chosen)).wait()
+
+    async def start_pull(self, model: str, **chosen: Unpack[PullOptions]) -> AsyncTokenStream:
+        """`pull` without waiting for it: its events are Progress, and it can be cancelled."""
+        return await self._open(lambda id_: Pull(id_, model, **chosen))
 
     async def close(self) -> None:
         """Close the connection; the daemon cancels what is still open. May be called again."""

@@ -17,7 +17,7 @@ from qwend.client import loading, options, sessions
 from qwend.client.answering import Answering
 from qwend.client.channel import Channel
 from qwend.client.errors import ConnectionLost
-from qwend.client.options import Conversation, GenerationOptions
+from qwend.client.options import Conversation, GenerationOptions, PullOptions
 from qwend.client.recovery import RECONNECT_S, Build, Recovery
 from qwend.client.session import Inbox
 from qwend.client.sessions import Asking, KeptSession, Result
@@ -32,6 +32,7 @@ from qwend.wire import (
     Load,
     Prefill,
     Priority,
+    Pull,
     Reload,
     SessionFacts,
     SessionsReply,
@@ -218,6 +219,18 @@ class Client:
         """`unload` without waiting for it: as `start_load`."""
         loading.check_served(self.welcome)
         return self._open(Unload)
+
+    def pull(self, model: str, **chosen: Unpack[PullOptions]) -> Done:
+        """As an administrator, have the daemon fetch a model into its store, for everybody.
+
+        model: what `qwenctl pull` takes, but no path. Its name there is `model` of the answer.
+        Raises: RequestFailed, `fetch_failed` if no source gives it: what came is kept.
+        """
+        return self.start_pull(model, **chosen).wait()
+
+    def start_pull(self, model: str, **chosen: Unpack[PullOptions]) -> TokenStream:
+        """`pull` without waiting for it: its events are Progress, and it can be cancelled."""
+        return self._open(lambda id_: Pull(id_, model, **chosen))
 
     def close(self) -> None:
         """Close the connection; the daemon cancels what is still open. May be called again."""

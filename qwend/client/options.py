@@ -11,6 +11,7 @@ from typing import TypedDict, Unpack, cast
 
 from qwend.client.errors import RequestFailed
 from qwend.wire import ChatMessage, Generation, Prompt, Role
+from qwend.wire.orders import PullSource
 
 Conversation = str | Sequence[ChatMessage | Mapping[str, str]]
 """A plain string is one message of the user; a mapping has the keys `role` and `content`."""
@@ -32,6 +33,16 @@ class GenerationOptions(TypedDict, total=False):
     ignore_eos: bool
     deadline_s: float
     credit: int
+
+
+class PullOptions(TypedDict, total=False):
+    """The keyword arguments of `pull`; see docs/protocol.md."""
+
+    name: str
+    sha256: str
+    source: PullSource
+    any_architecture: bool
+    offline: bool
 
 
 def generation(**options: Unpack[GenerationOptions]) -> Generation:
