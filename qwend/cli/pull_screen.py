@@ -86,9 +86,11 @@ class PullScreen:
         elif not self._quiet:
             say(sentence)
 
-    def done(self, manifest: Manifest, sentence: str, **more: object) -> None:
+    def done(self, model: Manifest | str, sentence: str, **more: object) -> None:
+        """model: a name, where nothing else is known of it."""
         if self._as_json:
-            self._print({"event": "done", "model": asdict(manifest), **more})
+            known = {"name": model} if isinstance(model, str) else asdict(model)
+            self._print({"event": "done", "model": known, **more})
         self.say(sentence)
 
     def _tell_json(self, progress: Progress) -> None:
