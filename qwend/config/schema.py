@@ -55,6 +55,12 @@ class ModelConfig:
     free_on_stop: bool = option(
         False, "give the memory of the copy back at a stop; the next start reads the disk"
     )
+    unload_after_s: float = option(
+        0.0,
+        "seconds without a request after which the model is let go of, until the next; 0: never",
+        low=0,
+        high=2**31,
+    )
 
 
 @dataclass(frozen=True, slots=True)

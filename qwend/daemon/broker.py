@@ -15,6 +15,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from itertools import count
+
 from qwend.config import Config, SessionsConfig
 from qwend.daemon.admission import Admission
 from qwend.daemon.blame import Blame
@@ -116,12 +117,15 @@ class Broker:
         at_work = [entry for entry in self.journal if entry.at_engine and entry.line is line]
         for entry in at_work:
             entry.at_engine = False
+        self._fewer.set()
         culprit = self._blame.died(at_work)
         if culprit is not None:
             self._fail(culprit, ErrorCode.POISON_REQUEST, f"{reason}, twice over this request")
         for entry in at_work:
             if entry is not culprit:
                 entry.owner.send(Progress(entry.client_id, "recovering", entry.produced, 0))
+        if line is not self.line:  # what it had not begun need not wait for it
+            self._hand_over_all()
 
     def switch(self, line: Line) -> None:
         """From now on everything that no engine has begun goes over this line."""
@@ -305,15 +309,8 @@ class Broker:
                 self._event(entry, event)
 
     def duplicate(self, owner: Owner, client_id: int) -> Error | None:
-        """What to answer if the id is in use: no other error may bear it, for that would be the
-        end of the request that has it."""
-        if self.journal.of_client(owner, client_id) is None:
-            return None
-        return Error(
-            ErrorCode.DUPLICATE_ID,
-            f"request {client_id} is still running on this connection: choose another id",
-            id=client_id,
-        )
+        """What to answer if a request has the id."""
+        return None if self.journal.of_client(owner, client_id) is None else in_use(client_id)
 
     def _why_not(self, owner: Owner, message: Submitted) -> Error | None:
         duplicate = self.duplicate(owner, message.id) or self.continuity.key_in_use(
@@ -543,6 +540,15 @@ class Broker:
 def _those_that_wait_first(entries: list[Entry]) -> list[Entry]:
     """Or one that ends next would be sent to the engine in the place of one that has ended."""
     return sorted(entries, key=lambda one: one.forwarded)
+
+
+def in_use(client_id: int) -> Error:
+    """No other error may bear the id: that would be the end of the request that has it."""
+    return Error(
+        ErrorCode.DUPLICATE_ID,
+        f"request {client_id} is still running on this connection: choose another id",
+        id=client_id,
+    )
 
 
 def _cancelled_here(entry: Entry, now: float) -> Finished:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from qwend.daemon.conversations import Conversations
 from qwend.daemon.journal import Owner
-from qwend.wire.codes import ErrorCode
 from qwend.wire.notices import Error
 from qwend.wire.sessions import Sessions, SessionsReply
 
@@ -22,22 +21,8 @@ class ConversationAsks:
     def open_ids(self) -> tuple[int, ...]:
         return tuple(self._open)
 
-    def duplicate(self, client_id: int) -> Error | None:
-        """What to answer if a question has this id."""
-        if client_id not in self._open:
-            return None
-        return Error(
-            ErrorCode.DUPLICATE_ID,
-            f"request {client_id} is still running on this connection: choose another id",
-            id=client_id,
-        )
-
     def take(self, message: Sessions) -> None:
         """The owner gets its answer, sooner or later."""
-        duplicate = self.duplicate(message.id)
-        if duplicate is not None:
-            self._owner.send(duplicate)
-            return
 
         def answered(answer: SessionsReply | Error) -> None:
             self._open.discard(message.id)

@@ -13,6 +13,7 @@ import signal
 import time
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack, ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,23 +23,34 @@ from qwend.daemon.access import Access
 from qwend.daemon.broker import Broker
 from qwend.daemon.clients import Clients
 from qwend.daemon.conversations import Conversations
+from qwend.daemon.errands import Errand, Tell
 from qwend.daemon.fd_store import FdStore, stored
 from qwend.daemon.fetcher import Fetcher
 from qwend.daemon.host_status import host_status
 from qwend.daemon.host_watch import HostWatch
+from qwend.daemon.idle_watch import IdleWatch
 from qwend.daemon.kept_connection import ConnectionKeeper
 from qwend.daemon.kept_requests import KeptRequests
+from qwend.daemon.line import Arrival
 from qwend.daemon.listener import SocketPath, systemd_listener
 from qwend.daemon.notify import Notifier
 from qwend.daemon.pulls import Pulls
 from qwend.daemon.reload import Reload, reload
 from qwend.daemon.resident import Resident
+from qwend.daemon.residents import News, Residents
 from qwend.daemon.session import Service
 from qwend.daemon.state import Condition, DaemonState
 from qwend.daemon.state_claim import claim_state
-from qwend.daemon.status import daemon_status, engine_status, model_status, user_counts
+from qwend.daemon.status import (
+    daemon_status,
+    engine_status,
+    model_status,
+    models_status,
+    switching_status,
+    user_counts,
+)
 from qwend.daemon.status_line import status_line
-from qwend.daemon.supervisor import EngineState, Hooks
+from qwend.daemon.supervisor import EngineState
 from qwend.daemon.system_prompt import SystemPrompt
 from qwend.daemon.thread_limit import ThreadLimit
 from qwend.daemon.tuning import Tuning, tune
@@ -46,7 +58,10 @@ from qwend.daemon.watchdog import Watchdog
 from qwend.daemon.world import World
 from qwend.errors import ConfigError, EngineLost, QwendError
 from qwend.wire.codes import ErrorCode
-from qwend.wire.orders import Drain, Load, Order, Unload
+from qwend.wire.orders import Drain, Load
+from qwend.wire.orders import Reload as ReloadRequest
+from qwend.wire.replies import Done
+from qwend.wire.usage import Usage
 
 if TYPE_CHECKING:
     from qwend.daemon.conversation_thread import ConversationThread
@@ -69,7 +84,7 @@ class Daemon:
         self._notifier = Notifier(world.environ)
         loop = asyncio.get_running_loop()
         thread_limit = ThreadLimit()
-        self._resident = Resident(config, world, self._state, thread_limit, self._given_up)
+        self._thread_limit = thread_limit
         self._host_watch = HostWatch(
             world.host,
             self._state,
@@ -90,6 +105,16 @@ class Daemon:
             Conversations(config.sessions, self._conversations),
             self._kept_requests,
         )
+        news = News(
+            serving=self._serving,
+            lost=self._engine_lost,
+            failed=self._engine_failed,
+            loading=self._loading,
+            changed=self._regard,
+            asleep=self._regard_sleep,
+        )
+        self._residents = Residents(config, world, self._broker, news, world.engine)
+        self._idle_watch = IdleWatch(self._broker, time.monotonic, self._residents.unload_idle)
         self._keeper = ConnectionKeeper(store, left)
         self._service = Service(
             self._broker,
@@ -97,7 +122,8 @@ class Daemon:
             Access.of(config.socket, os.geteuid()),
             self.status,
             self._administer,
-            self._resident.welcome,
+            self._carry_out,
+            lambda: self._resident.welcome(),
             self._keeper.keep,
             pulls=Pulls(Fetcher(world.paths.pull_socket, world.paths.models, world.environ)),
         )
@@ -137,13 +163,16 @@ class Daemon:
         tuning = tune(self._config, self._world.host, self._world.paths, host_undo)
         self._state.degraded += [*tuning.degraded, *failpoint.in_force()]
         self._state.move(Condition.WARMING, "reading the model")
-        await self._resident.hold(self._loading, host_undo)
-        await self._start_engine(tuning, undo)
+        undo.push_async_callback(self._residents.close)
+        await self._residents.begin(tuning)
+        self._watch_machine(tuning, undo)
         await self._prefill()
         await self._listen(socket_path, undo)
         self._become_ready()
         if self._conversations is not None:
             self._conversations.look()
+        undo.callback(self._idle_watch.stop)
+        self._idle_watch.set(self._config.model.unload_after_s)
         self._keep_status(undo)
 
     def _keeper_of_conversations(self) -> ConversationThread | None:
@@ -195,12 +224,19 @@ class Daemon:
             broker=self._broker,
             engine=engine,
             model=model_status(self._resident.model, self._resident.name, train_context),
+            models=models_status(self._residents),
+            switching=switching_status(self._residents),
             needs_restart=self._needs_restart,
             host={
-                **host_status(self._resident.tuning, self._world.host, self._config.host),
+                **host_status(self._residents.tuning, self._world.host, self._config.host),
                 **self._host_watch.status(),
             },
         )
+
+    @property
+    def _resident(self) -> Resident:
+        """The one that takes new requests."""
+        return self._residents.current
 
     @property
     def _socket_shown(self) -> Path:
@@ -225,11 +261,21 @@ class Daemon:
         else:  # once the start is through; a stop needs none
             self._reload_asked = True
 
-    def _administer(self, asked: Order) -> None:
+    async def _carry_out(self, asked: Errand, uid: int, tell: Tell) -> Done:
+        """What an administrator wants that takes time. Raises: QwendError."""
+
+        def told(arrival: Arrival) -> None:
+            tell(arrival.stage, arrival.done, arrival.total)
+
+        if isinstance(asked, Load):
+            await self._residents.load(asked.model, told)
+            return Done(asked.id, "loaded", Usage(0, 0, 0), model=self._resident.name)
+        await self._residents.unload(told)
+        return Done(asked.id, "unloaded", Usage(0, 0, 0), model=self._resident.name)
+
+    def _administer(self, asked: Drain | ReloadRequest) -> None:
         if isinstance(asked, Drain):
             self._take_requests(False)
-        elif isinstance(asked, Load | Unload):
-            raise ConfigError(f"{asked.op} is not served yet")
         elif self._stop.is_set():
             raise ConfigError("the daemon is stopping; the next one reads the configuration")
         else:
@@ -250,7 +296,7 @@ class Daemon:
         """
         self._notifier.reloading("reading the configuration again")
         try:
-            self._apply(reload(self._config, self._world.reread()))
+            self._apply(reload(self._in_force, self._world.reread()))
             self._take_requests(True)
         except QwendError as error:
             log.error("the configuration stays as it was: %s (%s)", error, error.code)
@@ -261,7 +307,8 @@ class Daemon:
     def _apply(self, found: Reload) -> None:
         assert self._resident.supervisor is not None
         access = Access.of(found.in_force.socket, os.geteuid())
-        config = self._config = found.in_force
+        config = self._config = self._residents.config = found.in_force
+        self._idle_watch.set(config.model.unload_after_s)
         self._needs_restart = found.pending
         self._broker.reconfigure(config)
         self._service.limits, self._service.access = config.limits, access
@@ -274,13 +321,18 @@ class Daemon:
         if found.pending:
             log.warning("these need a restart: %s", ", ".join(found.pending))
 
+    @property
+    def _in_force(self) -> Config:
+        """The configuration as it would have to be to be what is."""
+        return replace(self._config, model=self._resident.config.model)
+
     def _watch(self, undo: AsyncExitStack) -> None:
         watchdog = Watchdog(self._notifier, self._world.environ, os.getpid(), self._gets_on)
         undo.callback(watchdog.stop)
         watchdog.start()
 
     def _gets_on(self) -> bool:
-        return self._resident.supervisor is None or not self._resident.supervisor.wedged
+        return not self._residents.wedged
 
     def _claim_socket(self, undo: ExitStack) -> SocketPath | None:
         """Early, so that a second daemon on the same path ends within a second."""
@@ -292,30 +344,32 @@ class Daemon:
         undo.callback(claimed.close)
         return claimed
 
-    async def _start_engine(self, tuning: Tuning, undo: AsyncExitStack) -> None:
-        hooks = Hooks(
-            events=self._broker.handle,
-            ready=self._engine_ready,
-            lost=self._engine_lost,
-            failed=self._engine_failed,
-            loading=self._loading,
-        )
-        await self._resident.start(tuning, hooks, undo)
+    def _watch_machine(self, tuning: Tuning, undo: AsyncExitStack) -> None:
+        undo.callback(tuning.watch.stop)
+        tuning.watch.start(asyncio.get_running_loop().call_later, self._residents.replan)
         watching = asyncio.ensure_future(self._host_watch.run(self._prefix_bytes))
         undo.callback(watching.cancel)
 
-    def _engine_ready(self, send: Any) -> None:
-        self._broker.attach_engine(send)
-        self._resident.attach(send)
+    def _serving(self) -> None:
+        """The engine that takes new requests is ready: it knows nothing yet."""
+        send = self._resident.line.send
+        assert send is not None
+        self._thread_limit.attach(send)
         self._host_watch.attach(send)
         if self._was_ready:
+            self._state.asleep = ""
             self._system_prompt.prefill()
             self._become_ready()
 
-    def _given_up(self) -> bool:
-        """True once nobody waits for the model any more."""
-        starting = self._resident.supervisor is None
-        return self._stop.is_set() and (starting or not self._broker.journal)
+    def _regard(self, resident: Resident) -> None:
+        """What of this model, and of its engine, could be better."""
+        self._thread_limit.set("cpus", resident.cpu_limit)
+        for kind, reasons in resident.reasons.items():
+            self._state.regard(kind, reasons)
+
+    def _regard_sleep(self, why: str) -> None:
+        self._state.asleep = why
+        self._notifier.status(self._status_line())
 
     def _prefix_bytes(self) -> int:
         return 0 if self._broker.gauges is None else self._broker.gauges.prefix_bytes
@@ -326,7 +380,10 @@ class Daemon:
         self._notifier.status(self._status_line())
 
     def _engine_failed(self, reason: str) -> None:
-        message = f"the engine keeps dying: {reason}; see qwenctl status, then restart qwend"
+        message = (
+            f"the engine keeps dying: {reason}; see qwenctl status, then restart qwend or load "
+            "another model (qwenctl load)"
+        )
         self._state.move(Condition.FAILED, message)
         self._broker.refuse(ErrorCode.MODEL_ERROR, message)
         self._broker.fail_all(None, ErrorCode.ENGINE_LOST, message)
@@ -405,6 +462,7 @@ class Daemon:
         self._clients.drain("shutting_down", message)
         self._broker.continuity.leave_parked()
         await self._drained()
+        self._residents.stopping = True
         self._broker.fail_all(None, ErrorCode.SHUTTING_DOWN, message)
         await self._clients.close(LAST_WORDS_S)
 

@@ -7,7 +7,7 @@ that the engine after a death costs what the one before it cost.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,10 @@ from qwend.config import Config
 from qwend.errors import HostError
 from qwend.host.cpu_flags import cpu_flags
 from qwend.host.memory import available_bytes
-from qwend.host.memory_policy import AtHand, Choice, Need, Policy, choose_policy
+from qwend.host.memory_policy import AtHand, Choice, Need, Policy, choose_policy, fits
 from qwend.host.mounts import is_tmpfs
 from qwend.host.root import HostRoot
+from qwend.host.space import free_for_copy
 from qwend.host.swap import swaps_in_use
 from qwend.models import GgufFacts
 from qwend.models.ggml_types import repacked_types
@@ -76,6 +77,25 @@ def plan_memory(
     choice = _choice(config, need, host, copy_bytes, makes_copy)
     lock, lock_reason = _locking(config, host)
     return MemoryPlan(choice.policy, choice.reason, in_memory, lock, lock_reason)
+
+
+def fits_beside(config: Config, need: Need, host: HostRoot, warm_dir: Path) -> bool:
+    """Whether the model can be held, as it is wanted, without anything that is there being freed.
+
+    False where that cannot be known: what a GPU has left is not.
+    """
+    if config.model.gpu_layers:
+        return False
+    try:
+        copies = config.model.warm_copy != "off" and is_tmpfs(host, warm_dir)
+        if copies and free_for_copy(host, warm_dir) < need.file_bytes:
+            return False
+        at_hand = AtHand(available_bytes(host), makes_copy=copies)
+    except (HostError, OSError):
+        return False
+    if config.model.memory == Policy.NO_REPACK or (config.model.memory == Policy.DROP and copies):
+        need = replace(need, repacked_bytes=0)  # the weights once
+    return fits(need, at_hand)
 
 
 def lock_refused(setting: str, description: Mapping[str, Any]) -> str:

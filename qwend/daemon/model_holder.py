@@ -15,15 +15,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from qwend.config import Config
-from qwend.daemon.memory_plan import MemoryPlan, needed, plan_memory
+from qwend.daemon.memory_plan import MemoryPlan, fits_beside, needed, plan_memory
 from qwend.daemon.model import HeldModel
 from qwend.errors import ConfigError, HostError, ModelError
 from qwend.host.memory_policy import Need, Policy
 from qwend.host.root import HostRoot
 from qwend.host.warm_copy import WarmCopy
-from qwend.host.warm_index import identify
+from qwend.host.warm_index import SourceId, identify
 from qwend.host.warm_places import WarmPlaces
-from qwend.models import GgufFacts, check_gguf, fingerprint, open_model, resolve_model
+from qwend.models import GgufFacts, ModelFile, check_gguf, fingerprint, open_model, resolve_model
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +31,18 @@ log = logging.getLogger(__name__)
 # the model's fault: SIGBUS of a copy that was cut short, an abort or numbers that are none of one
 # that was written to.
 _ENDED_FROM_OUTSIDE = ("killed by SIGKILL", "killed by SIGTERM")
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A model that was looked at and not held: it can be used. source: the file as it is now.
+
+    fits_beside: the memory at hand holds it beside all that is there.
+    """
+
+    file: ModelFile
+    source: SourceId
+    fits_beside: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +62,23 @@ class ModelHolder:
     degraded: Callable[[str], None]
     cancelled: Callable[[], bool] = lambda: False
     damaged: Callable[[], None] = lambda: None
+
+    def look(self) -> Candidate:
+        """Find and check the model, and let go of it. Raises: ConfigError; ModelError."""
+        self._check_settings()
+        file = resolve_model(self.config.model.name, self.models_dir)
+        with ExitStack() as opened:
+            fd = open_model(file.path)
+            opened.callback(os.close, fd)
+            source = identify(fd, str(file.path))
+            facts = self._checked(fd, source.size_bytes, source.path)
+        need = needed(self.config, facts, source.size_bytes, self.host)
+        place = self._copies.place(source.size_bytes)
+        return Candidate(file, source, fits_beside(self.config, need, self.host, place))
+
+    def free(self) -> None:
+        """Remove the copies of all models, as far as nobody uses them."""
+        self._copies.free()
 
     def hold(self, undo: ExitStack) -> HeldModel:
         """Open, check and warm the model; `undo` closes it.
@@ -80,8 +109,6 @@ class ModelHolder:
         now = source_fd if copy is None else copy.fd
         if now != fd and (copy is None or identify(source_fd, source.path) != source):
             facts = self._checked(now, source.size_bytes, source.path)
-        if copy is not None and self.config.model.free_on_stop:
-            undo.callback(self._copies.free)
         log.info("memory: %s (%s)", memory.policy, memory.reason)
         return HeldModel(
             file=file,

@@ -77,16 +77,6 @@ class Pulls:
     def open_ids(self, owner: Owner) -> tuple[int, ...]:
         return tuple(id_ for _, (one, id_) in self._waiters() if one is owner)
 
-    def duplicate(self, owner: Owner, client_id: int) -> Error | None:
-        """What to answer if one of the owner's pulls has this id."""
-        if client_id not in self.open_ids(owner):
-            return None
-        return Error(
-            ErrorCode.DUPLICATE_ID,
-            f"request {client_id} is still running on this connection: choose another id",
-            id=client_id,
-        )
-
     def take(self, owner: Owner, message: Pull) -> None:
         """The owner hears of it until it ends, or until it leaves."""
         asked = replace(message, id=0)

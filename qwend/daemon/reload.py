@@ -15,6 +15,7 @@ LIVE_SECTIONS = frozenset({"limits", "sampling", "chat", "log"})
 LIVE_SETTINGS = frozenset(
     {
         "engine.hung_after_s",
+        "model.unload_after_s",
         "host.on_battery",
         "sessions.per_uid",
         "sessions.mb_per_uid",

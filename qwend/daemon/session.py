@@ -23,8 +23,9 @@ from dataclasses import dataclass, field
 from qwend import __version__
 from qwend.config import LimitsConfig
 from qwend.daemon.access import Access
-from qwend.daemon.broker import Broker
+from qwend.daemon.broker import Broker, in_use
 from qwend.daemon.conversation_asks import ConversationAsks
+from qwend.daemon.errands import CarryOut, Errands
 from qwend.daemon.identity import Identity
 from qwend.daemon.journal import Timer
 from qwend.daemon.kept_connection import KeptConnection
@@ -85,6 +86,8 @@ OUTBOXES = 4
 # read is enough. One buffer for all: nothing stays in it.
 READ_BYTES = 256 * 1024
 
+Opening = Chat | Complete | Prefill | Tokenize | Sessions | Resume | Order
+"""What opens a request."""
 
 NOBODY = Identity(pid=0, uid=-1, gid=-1)
 
@@ -98,13 +101,15 @@ class Service:
     keep: have a greeted connection outlive this process, if that can be.
     held: told when a session holds more bytes than before.
     administer: what an administrator asks for; raises QwendError if it cannot be.
+    carry_out: the same for what takes time.
     """
 
     broker: Broker
     limits: LimitsConfig
     access: Access
     status: Callable[[int | None], Mapping[str, object]]
-    administer: Callable[[Order], None]
+    administer: Callable[[Drain | Reload], None]
+    carry_out: CarryOut
     welcome: Callable[[], tuple[str, int]]
     keep: Callable[[socket.socket], KeptConnection | None] = lambda connection: None
     held: Callable[[Session], None] = lambda session: None
@@ -141,6 +146,7 @@ class Session(asyncio.BufferedProtocol):
             at_rest=lambda: service.broker.continuity.leave(self),
         )
         self._asks = ConversationAsks(service.broker.conversations, self)
+        self._errands = Errands(service.carry_out, self)
         self._capabilities = record.capabilities if record else ()
         self._transport: asyncio.Transport | None = None
         self._timer: Timer | None = None
@@ -346,39 +352,30 @@ class Session(asyncio.BufferedProtocol):
 
     def _handle(self, event: Event) -> None:
         broker = self._service.broker
+        if isinstance(event, Opening):
+            self._resting.changed()
+            if self._is_open(event.id):
+                self.send(in_use(event.id))
+                return
         match event:
             case Chat() | Complete() | Prefill() | Tokenize():
-                self._resting.changed()
-                if (duplicate := self._duplicate(event.id)) is not None:
-                    self.send(duplicate)
-                else:
-                    broker.submit(self, event)
+                broker.submit(self, event)
             case Sessions():
-                self._resting.changed()
-                if (duplicate := self._duplicate(event.id)) is not None:
-                    self.send(duplicate)
-                else:
-                    self._asks.take(event)
+                self._asks.take(event)
             case Resume():
-                self._resting.changed()
                 broker.continuity.take_up(self, event)
             case Credit():
                 broker.allow(self, event.id, event.tokens)
             case Cancel():
-                if not self._service.pulls.cancel(self, event.id):
+                order = self._errands.cancel(event.id) or self._service.pulls.cancel(self, event.id)
+                if not order:
                     broker.cancel(self, event.id)
             case Ping():
                 self.send(Pong(event.nonce))
             case Status():
                 self.send(StatusReply(self._service.status(None if self.administers else self.uid)))
-            case Drain() | Reload() | Load() | Unload():
-                self.send(self._administered(event))
-            case Pull():
-                self._resting.changed()
-                if (refused := self._refused(event)) is not None:
-                    self.send(refused)
-                else:
-                    self._service.pulls.take(self, event)
+            case Drain() | Reload() | Load() | Unload() | Pull():
+                self._take_order(event)
             case Hello():
                 self._capabilities = tuple(one for one in CAPABILITIES if one in event.capabilities)
                 self._greet()
@@ -401,12 +398,21 @@ class Session(asyncio.BufferedProtocol):
             capabilities += self._service.pulls.capabilities
         self.send(Welcome(f"qwend {__version__}", model, context, capabilities))
 
-    def _administered(self, asked: Order) -> Done | Error:
-        """The answer, once it is done."""
-        refused = self._refused(asked)
-        if refused is not None:
-            return refused
+    def _take_order(self, asked: Order) -> None:
+        """Have it carried out, if this is an administrator."""
+        if not self.administers:
+            self.send(_for_administrators(asked))
+            return
         log.info("uid %d asks for %s", self.uid, asked.op)
+        if isinstance(asked, Drain | Reload):
+            self.send(self._administered(asked))
+        elif isinstance(asked, Pull):
+            self._service.pulls.take(self, asked)
+        else:
+            self._errands.take(asked)
+
+    def _administered(self, asked: Drain | Reload) -> Done | Error:
+        """The answer, once it is done."""
         try:
             self._service.administer(asked)
         except QwendError as error:
@@ -414,25 +420,15 @@ class Session(asyncio.BufferedProtocol):
         reason: FinishReason = "drained" if isinstance(asked, Drain) else "reloaded"
         return Done(asked.id, reason, Usage(0, 0, 0))
 
-    def _refused(self, asked: Order) -> Error | None:
-        """What to answer to an order that is not to be carried out."""
-        duplicate = self._duplicate(asked.id)
-        if duplicate is not None or self.administers:
-            return duplicate
-        return Error(
-            ErrorCode.FORBIDDEN,
-            f"{asked.op} is for administrators: root, the daemon's own user, and the members of "
-            "admin_group under [socket]",
-            id=asked.id,
-        )
+    def _is_open(self, client_id: int) -> bool:
+        journal = self._service.broker.journal
+        return client_id in self._others or journal.of_client(self, client_id) is not None
 
-    def _duplicate(self, client_id: int) -> Error | None:
-        """What to answer if something that is open has this id."""
-        return (
-            self._service.broker.duplicate(self, client_id)
-            or self._asks.duplicate(client_id)
-            or self._service.pulls.duplicate(self, client_id)
-        )
+    @property
+    def _others(self) -> tuple[int, ...]:
+        """Ids of what is open besides requests of the model."""
+        pulls = self._service.pulls.open_ids(self)
+        return (*self._asks.open_ids, *self._errands.open_ids, *pulls)
 
     def _settle(self) -> None:
         if self._transport is not None and not self._transport.is_closing():
@@ -445,8 +441,7 @@ class Session(asyncio.BufferedProtocol):
 
     def _open_ids(self) -> tuple[int, ...]:
         entries = self._service.broker.journal.of_owner(self)
-        asks, pulls = self._asks.open_ids, self._service.pulls.open_ids(self)
-        return (*(one.client_id for one in entries), *asks, *pulls, *self._outbox.ending)
+        return (*(one.client_id for one in entries), *self._others, *self._outbox.ending)
 
     def _end(self) -> None:
         """The client will say nothing more: nobody waits for its requests, whether or not what is
@@ -458,6 +453,7 @@ class Session(asyncio.BufferedProtocol):
         """Nobody waits for what is open."""
         self._service.broker.drop(self)
         self._service.pulls.drop(self)
+        self._errands.drop()
 
     def _hello_late(self, limit_s: float) -> None:
         self.turn_away(
@@ -476,3 +472,12 @@ class Session(asyncio.BufferedProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def _for_administrators(asked: Order) -> Error:
+    return Error(
+        ErrorCode.FORBIDDEN,
+        f"{asked.op} is for administrators: root, the daemon's own user, and the members of "
+        "admin_group under [socket]",
+        id=asked.id,
+    )

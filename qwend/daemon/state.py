@@ -33,6 +33,7 @@ class DaemonState:
     stage: str = "starting"
     degraded: list[str] = field(default_factory=list)
     drained: bool = False  # an administrator wants no new requests
+    asleep: str = ""  # why the model was let go of; the next request loads it again
     passing: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def regard(self, watched: str, reasons: Iterable[str]) -> None:

@@ -15,6 +15,7 @@ import psutil
 from qwend import __version__
 from qwend.daemon.broker import Broker
 from qwend.daemon.model import HeldModel
+from qwend.daemon.residents import Residents
 from qwend.daemon.state import DaemonState
 from qwend.daemon.supervisor import Supervisor
 from qwend.engine.request import PUBLIC_UID
@@ -72,6 +73,8 @@ def daemon_status(
     broker: Broker,
     engine: Mapping[str, Any],
     model: Mapping[str, Any],
+    models: Sequence[Mapping[str, str]] = (),
+    switching: Mapping[str, Any] | None = None,
     needs_restart: Sequence[str] = (),
     host: Mapping[str, Any],
 ) -> dict[str, object]:
@@ -82,10 +85,12 @@ def daemon_status(
         "pid": os.getpid(),
         "uptime_s": round(uptime_s, 3),
         "state": str(state.word),
-        "stage": state.stage,
+        "stage": state.stage or state.asleep,
         "degraded": state.reasons,
         "needs_restart": list(needs_restart),
         "model": dict(model),
+        "models": [dict(one) for one in models],
+        "switching": switching and dict(switching),
         "engine": dict(engine),
         "host": dict(host),
         "speed": {
@@ -126,6 +131,23 @@ def user_counts(
                 {"uid": uid, "connections": open_now, "running": running, "waiting": waiting}
             )
     return counts
+
+
+def models_status(models: Residents) -> list[dict[str, str]]:
+    """All that are in memory, or are to be."""
+    roles = [(models.current, "resident"), *((one, "leaving") for one in models.leaving)]
+    if models.coming is not None:
+        roles.append((models.coming, "loading"))
+    return [{"name": one.name, "path": one.path, "role": role} for one, role in roles]
+
+
+def switching_status(models: Residents) -> dict[str, Any] | None:
+    """The model that is being loaded, and how far it is; None: none is."""
+    if models.coming is None:
+        return None
+    arrival = models.arrival
+    percent = arrival.done if arrival.stage == "loading" else 0
+    return {"model": models.coming.name, "stage": arrival.stage, "percent": percent}
 
 
 def _threads(controller: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -22,7 +22,9 @@ def status_line(
     if state.condition is not Condition.READY:
         return f"{state.word}: {state.stage}" if state.stage else state.word
     parts = [f"{model}, {state.word}"]
-    if gauges is not None and gauges.decode_tok_s:
+    if state.asleep:
+        parts.append(state.asleep)
+    elif gauges is not None and gauges.decode_tok_s:
         parts.append(f"{gauges.decode_tok_s:,.{1 if gauges.decode_tok_s < 10 else 0}f} tokens/s")
     if temperature_c is not None:
         parts.append(f"{temperature_c:.0f} °C")

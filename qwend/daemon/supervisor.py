@@ -4,6 +4,7 @@ Owns the engine process across its deaths: starts it, kills it when it hangs, st
 growing pause, and gives up when it dies too often. Knows nothing of requests.
 
     STARTING -> READY -> LOST -> STARTING ...      LOST -> FAILED after too many deaths
+    UNLOADED after `stop`
 
 A machine that has no process or memory left for a moment is no death: it is tried until it has.
 """
@@ -44,6 +45,7 @@ class EngineState(Enum):
     READY = "ready"
     LOST = "lost"
     FAILED = "failed"
+    UNLOADED = "unloaded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +136,7 @@ class Supervisor:
             if self.state is EngineState.STARTING:
                 self._engine.kill()  # it reads no message before it is ready
             await self._engine.stop()
+        self.state = EngineState.UNLOADED
 
     def hang_after(self, seconds: float) -> None:
         """Change how long an engine may be silent."""

@@ -82,5 +82,12 @@ def choose_policy(need: Need, at_hand: AtHand) -> Choice:
     return Choice(Policy.NO_REPACK, f"no room for repacked weights, {figures}")
 
 
+def fits(need: Need, at_hand: AtHand) -> bool:
+    """Whether the copy, if one is made, and the repacked weights fit into the memory at hand."""
+    once = need.file_bytes + need.working_bytes + MEMORY_RESERVE_BYTES
+    wanted = once + need.repacked_bytes if at_hand.makes_copy else once
+    return wanted <= at_hand.available_bytes
+
+
 def _mebi(count: int) -> str:
     return f"{count / 2**20:,.0f} MiB"

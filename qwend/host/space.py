@@ -28,8 +28,8 @@ def place_for_copy(places: Sequence[Path], size: int) -> Path:
 
 
 def free_on_disk(directory: Path) -> int:
-    """Return the bytes that we may still write to the file system of `directory`."""
-    info = os.statvfs(directory)
+    """Return the bytes that we may still write to the file system it is, or will be, on."""
+    info = os.statvfs(_existing(directory))
     return info.f_bavail * info.f_frsize
 
 
@@ -52,9 +52,12 @@ def does_not_fit(directory: Path, needed: int, free: int) -> HostError:
 
 def _whole_size(place: Path) -> int:
     """Bytes of the file system that `place` is, or will be, on."""
-    there = next(path for path in (place, *place.parents) if path.exists())
-    info = os.statvfs(there)
+    info = os.statvfs(_existing(place))
     return info.f_blocks * info.f_frsize
+
+
+def _existing(place: Path) -> Path:
+    return next(path for path in (place, *place.parents) if path.exists())
 
 
 def _mebi(count: int) -> str:

@@ -33,7 +33,7 @@ class Pair:
         self.session = Session(Path("/nowhere"))
         self.daemon = Connection(Side.DAEMON)
         assert self.read(self.session.hello("test")) == [
-            Hello(client="test", capabilities=("reasoning", "energy", "recovering"))
+            Hello(client="test", capabilities=("reasoning", "energy", "recovering", "loading"))
         ]
         self.say(Welcome("fake 0", "fake", 512))
 

@@ -466,13 +466,3 @@ def test_a_flood_of_questions_is_refused_beyond_a_few(front: Front) -> None:
     asks.take(Sessions(99, "list"))
     front.keeper.work()
     assert len(replies(owner)) == ASKS_AT_ONCE + 1
-
-
-def test_an_id_of_an_open_question_is_not_to_be_had_twice(front: Front) -> None:
-    owner = FakeOwner()
-    asks = ConversationAsks(front.conversations, owner)
-    asks.take(Sessions(1, "list"))
-    asks.take(Sessions(1, "list"))
-    assert owner.error_of(1).code == "duplicate_id"
-    front.keeper.work()
-    assert len(replies(owner)) == 1

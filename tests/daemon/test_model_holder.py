@@ -190,12 +190,20 @@ def test_dropping_a_copy_that_is_required_is_a_contradiction(bench: Bench) -> No
         bench.hold(warm_copy="required", memory="drop")
 
 
-def test_a_stop_frees_the_copy_only_where_that_is_wanted(bench: Bench) -> None:
-    for free_on_stop in (False, True):
-        with ExitStack() as undo:
-            bench.holder(free_on_stop=free_on_stop).hold(undo)
-            assert len(bench.copies()) == 1
-        assert len(bench.copies()) == (0 if free_on_stop else 1)
+def test_a_copy_is_freed_when_it_is_told_so_and_not_by_itself(bench: Bench) -> None:
+    with ExitStack() as undo:
+        bench.holder().hold(undo)
+    assert len(bench.copies()) == 1
+    bench.holder().free()
+    assert bench.copies() == []
+
+
+def test_a_look_says_whether_the_model_fits_beside_all_that_is_there(bench: Bench) -> None:
+    assert bench.holder().look().fits_beside
+    assert not bench.holder(gpu_layers=1).look().fits_beside
+    bench.available(100)
+    assert not bench.holder().look().fits_beside
+    assert bench.copies() == []
 
 
 def test_a_start_that_is_stopped_makes_no_copy(bench: Bench) -> None:

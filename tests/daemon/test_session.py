@@ -15,6 +15,7 @@ import pytest
 from qwend.config import LimitsConfig
 from qwend.daemon.access import Access
 from qwend.daemon.broker import Broker
+from qwend.daemon.errands import Errand, Tell
 from qwend.daemon.identity import Identity
 from qwend.daemon.session import Service, Session
 from qwend.daemon.turns import MESSAGES_A_TURN
@@ -97,6 +98,12 @@ def receive(session: Session, data: bytes) -> None:
     session.buffer_updated(len(data))
 
 
+async def carry_out(errand: Errand, uid: int, tell: Tell) -> Done:
+    """An order that ends when it is cancelled."""
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
 @contextmanager
 def talk(capabilities: Sequence[str] = (), service: Service | None = None) -> Iterator[Talk]:
     timers, engine = FakeTimers(), FakeEngine()
@@ -104,7 +111,13 @@ def talk(capabilities: Sequence[str] = (), service: Service | None = None) -> It
     broker = Broker(config, timers.clock, timers.call_later)
     broker.attach_engine(engine)
     service = service or Service(
-        broker, config.limits, Access(0), lambda uid: {}, print, lambda: ("scripted", 100)
+        broker,
+        config.limits,
+        Access(0),
+        lambda uid: {},
+        print,
+        carry_out,
+        lambda: ("scripted", 100),
     )
     ours, theirs = socket.socketpair()
     with ours, theirs:
@@ -135,6 +148,32 @@ def test_what_one_turn_of_the_loop_says_is_one_write() -> None:
         one.pings(3)
         assert len(one.transport.taken()) == 3
         assert one.transport.writes == before + 1
+
+    in_a_loop(test)
+
+
+OPENING: list[dict[str, Any]] = [
+    {"op": "complete", "prompt": "x"},
+    {"op": "tokenize", "text": "x"},
+    {"op": "sessions", "do": "list"},
+    {"op": "resume", "key": "a key of mine", "from": 0, "text_chars": 0},
+    {"op": "drain"},
+    {"op": "load", "model": "other"},
+    {"op": "unload"},
+    {"op": "pull", "model": "other"},
+]
+
+
+@pytest.mark.parametrize("second", OPENING, ids=lambda one: str(one["op"]))
+@pytest.mark.parametrize("first", [OPENING[0], OPENING[5]], ids=lambda one: str(one["op"]))
+def test_an_id_that_is_in_use_is_refused_whatever_has_it(
+    first: dict[str, Any], second: dict[str, Any]
+) -> None:
+    def test(one: Talk) -> None:
+        one.receive(frame({"id": 7, **first}))
+        one.receive(frame({"id": 7, **second}))
+        (refused,) = one.transport.taken()
+        assert (refused["op"], refused["id"], refused["code"]) == ("error", 7, "duplicate_id")
 
     in_a_loop(test)
 

@@ -71,6 +71,8 @@ def test_every_key_of_the_protocol_is_there_before_the_engine_has_said_anything(
         "degraded",
         "needs_restart",
         "model",
+        "models",
+        "switching",
         "engine",
         "host",
         "speed",
