@@ -42,7 +42,8 @@ def copied(daemon: RunningDaemon, name: str) -> Path:
 
 
 def question(client_id: int, tokens: int = 60, **more: Any) -> dict[str, Any]:
-    """One whose answer is the same every time, and exactly so long."""
+    """One whose answer is exactly so long, and begins the same every time: behind the end that the
+    model itself would make it has no clear choice, and rounding decides."""
     messages = [{"role": "user", "content": f"{client_id}: {QUESTION}"}]
     fixed = {"temperature": 0.0, "ignore_eos": True, "max_tokens": tokens}
     return {"op": "chat", "id": client_id, "messages": messages, **fixed, **more}
@@ -132,10 +133,11 @@ def test_the_engine_that_leaves_dies_and_its_stream_goes_on_all_the_same() -> No
             begun = client.read_until("token", id=1)
             loaded(daemon, "other")
             psutil.Process(first).kill()
-            rest = client.read_until("done", id=1)
-            client.send(question(1, tokens=600))
-            undisturbed = client.read_until("done", id=1)
-        assert answer_of(begun + rest, 1) == answer_of(undisturbed, 1)
+            answer = begun + client.read_until("done", id=1)
+            client.send(question(1))
+            undisturbed = answer_of(client.read_until("done", id=1), 1)
+        assert answer[-1]["usage"]["completion_tokens"] == 600
+        assert answer_of(answer, 1).startswith(undisturbed)
         wait_until(lambda: engines(daemon) == 1, "only the new engine is left")
 
 
@@ -284,8 +286,8 @@ def test_where_there_is_room_for_one_the_open_answers_end_first() -> None:
             assert "waiting" not in stages[stages.index("loading") :]
             assert len([m for m in answer if m["op"] == "token"]) > 1
             assert answer[-1]["usage"]["completion_tokens"] == 1200
-            client.send(question(1, tokens=1200))
-            assert answer_of(client.read_until("done", id=1), 1) == answer_of(answer, 1)
+            client.send(question(1))
+            assert answer_of(answer, 1).startswith(answer_of(client.read_until("done", id=1), 1))
         assert engines(daemon) == 1
 
 
