@@ -81,7 +81,7 @@ def lines(status: Mapping[str, object], coloured: bool) -> Iterator[tuple[str, s
     yield from _switch(status)
     yield from _model(part(status, "model"), context_tokens(status))
     if is_unloaded:
-        yield "engine", "let go, with its memory"
+        yield "engine", str(status.get("stage") or "unloaded")
     else:
         yield from _engine(part(status, "engine"))
     yield "speed", _speed(part(status, "speed"))

@@ -102,10 +102,12 @@ def test_a_switch_under_way_is_shown_from_both_ends() -> None:
 
 
 def test_a_model_that_was_let_go_is_not_said_to_answer_at_once() -> None:
-    status = {"state": "ready", "model": {"name": "tiny"}, "engine": {"state": "unloaded"}}
+    status: dict[str, object] = {"state": "ready", "model": {"name": "tiny"}}
+    status["engine"] = {"state": "unloaded"}
+    status["stage"] = "unloaded after 60 s without a request"
     shown = dict(lines(status, coloured=False))
     assert shown["state"] == "ready: the next request loads the model, and waits for it"
-    assert shown["engine"] == "let go, with its memory"
+    assert shown["engine"] == "unloaded after 60 s without a request"
     assert shown["model"] == "tiny"
 
 
