@@ -20,6 +20,7 @@ from pathlib import Path
 from qwend.daemon.child_exit import ended
 from qwend.daemon.waiting_engine import SYSTEMDS
 from qwend.errors import HostError
+from qwend.models.disk import make_directory
 
 # What a child may take to end once its connection is closed: it flushes what came to the disk.
 STOP_TIMEOUT_S = 10.0
@@ -49,6 +50,7 @@ class Fetcher:
 
         Raises: HostError if there is none.
         """
+        make_directory(self.models)  # the service could not: it sees nothing around it
         async with AsyncExitStack() as undo:
             try:
                 connection = await self._connected(undo)

@@ -115,8 +115,9 @@ class Pulls:
     def refuse(self, code: ErrorCode, why: str) -> None:
         """End them all, and take no more."""
         self._over = code, why
+        kept = f"{why}; what has come of the model is kept: pull it again then"
         for pull in list(self._open.values()):
-            self._end(pull, lambda id_: Error(code, why, id=id_))
+            self._end(pull, lambda id_: Error(code, kept, id=id_))
             assert pull.task is not None
             pull.task.cancel()
 
@@ -165,7 +166,9 @@ class Pulls:
                         return
         except HostError as error:
             why = str(error)
-        except (OSError, ValueError, RecursionError) as error:
+        except OSError as error:
+            why = f"{why} ({error.strerror})"
+        except (ValueError, RecursionError) as error:
             why = f"the process that pulled makes no sense: {error}"
         finally:
             if self._open.get(pull.asked) is pull:
