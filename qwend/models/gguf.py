@@ -25,6 +25,9 @@ MAX_STRINGS = 1 << 21  # in all string arrays together (496,000: 248,320 tokens 
 MAX_TENSOR_NAME_BYTES = 63  # GGML_MAX_NAME less its terminator
 MAX_DIMENSIONS = 4  # GGML_MAX_DIMS
 MAX_INT64 = 2**63 - 1  # ggml counts elements in int64_t
+# Behind the last tensor. No writer leaves any but padding; a long rest is read into memory by
+# llama.cpp, which maps the whole file.
+MAX_REST_BYTES = 1 << 20
 
 WRONG_FILE = "give the path of a GGUF model"
 CONVERT = "convert the model again with a current llama.cpp"
@@ -146,3 +149,7 @@ def _check_layout(file: GgufFile, header: Header, alignment: int) -> None:
             what = f"its {tensor.bytes} bytes of data do not fit, the file ends at {file.size}"
             raise file.bad(label, at, what)
         expected += tensor.bytes + -tensor.bytes % alignment
+    end = header.data_offset + expected
+    if header.tensors and file.size - end > MAX_REST_BYTES:
+        what = f"{file.size - end} bytes come behind it, the limit is {MAX_REST_BYTES}"
+        raise file.bad("the last tensor", end, what)

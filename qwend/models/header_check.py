@@ -4,7 +4,8 @@ Rule 1: what makes llama.cpp abort, or run on with a wrong end token, is refused
 engine sees the file. Rule 2: no tensor data is read: weights may be anything.
 
 Source of the rules: llama-model.cpp, where a GGML_ASSERT ends the process (no layers, more than
-LLAMA_MAX_LAYERS); `vocabulary_check` and `architecture_check` have the others.
+LLAMA_MAX_LAYERS); for the types of tensors, every role of every architecture loaded in each type;
+`vocabulary_check` and `architecture_check` have the others.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import BinaryIO
 
 from qwend.models.architecture_check import check_architecture
@@ -28,6 +30,10 @@ MAX_WIDTH = 1 << 20  # the widest Qwen: 8,192, its feed-forward layer 29,568
 MAX_CONTEXT = 1 << 28  # tokens; the longest of a Qwen: 2^20
 
 EMBEDDING = "token_embd.weight"
+GATE = ".ffn_gate_inp_shexp.weight"  # a matrix, of one row where one expert is shared
+CONVOLUTION = ".ssm_conv1d.weight"
+# Of the CPU's table of types these have no product of vectors (type_traits_cpu, ggml-cpu.c).
+NOT_MULTIPLIED = frozenset({"Q8_1", "Q8_K", "I8", "I16", "I32", "I64", "F64"})
 OTHER = "give another model file"
 
 
@@ -176,12 +182,26 @@ def _check_tensors(
     if not header.tensors:
         what = "there are no tensors: this is a vocabulary, not a model"
         raise file.bad("the tensor count", 8, what, OTHER)
+    if not any_architecture:
+        _check_tensor_types(file, header)
     embedding = header.tensors.get(EMBEDDING)
     expected = (shape.embedding_length, vocabulary.size)
     if any_architecture or (embedding is not None and embedding.dims == expected):
         return
     found = "missing" if embedding is None else f"{embedding.dims} and not {expected}"
     raise file.bad(f"tensor {EMBEDDING!r}", header.data_offset, f"is {found}")
+
+
+def _check_tensor_types(file: GgufFile, header: Header) -> None:
+    for tensor in header.tensors.values():
+        is_vector = prod(tensor.dims[1:]) == 1 and not tensor.name.endswith(GATE)
+        if is_vector or tensor.name.endswith(CONVOLUTION):
+            what, right = "and must be of F32", tensor.type.name == "F32"
+        else:
+            what, right = "which is none of weights", tensor.type.name not in NOT_MULTIPLIED
+        if not right:
+            at, what = header.data_offset + tensor.offset, f"is of type {tensor.type.name}, {what}"
+            raise file.bad(f"tensor {tensor.name!r}", at, what, OTHER)
 
 
 def _matrix_bytes(header: Header) -> dict[str, int]:

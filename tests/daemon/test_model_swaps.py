@@ -33,7 +33,7 @@ def write_model(path: Path, name: str, weight: int) -> bytes:
     model = tiny_model()
     model.fields["general.name"] = string(name)
     # Large enough that it is not over before the link has been swapped.
-    model.tensors["blk"] = TensorSpec((1 << 20,), type=24, data=bytes([weight]) * (1 << 20))
+    model.tensors["blk"] = TensorSpec((1 << 18,), data=bytes([weight]) * (1 << 20))
     path.write_bytes(model.build())
     return path.read_bytes()
 

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import io
 import os
+from math import prod
 from pathlib import Path
 
 import pytest
 
 from qwend.errors import ModelError
 from qwend.models import GgufFacts, check_gguf
+from qwend.models.ggml_types import TENSOR_TYPES
 from qwend.models.gguf_header import ValueType
 from tests.models.support.gguf_builder import (
     CHATML,
@@ -191,6 +193,53 @@ def test_heads_may_differ_by_layer() -> None:
         qwen2__attention__head_count_kv=integers([0, 2]),
     )
     assert (check(model).head_count, check(model).head_count_kv) == (4, 2)
+
+
+@pytest.mark.row("E3")
+@pytest.mark.parametrize("kind", [9, 15, 24, 25, 26, 27, 28])
+@pytest.mark.parametrize("name", ["token_embd.weight", "blk.0.ffn_up.weight"])
+def test_a_matrix_of_a_type_that_nothing_is_computed_with_is_refused(name: str, kind: int) -> None:
+    """Found by loading mutated files: llama.cpp has no product for these, and calls none."""
+    model = tiny_model()
+    type_ = TENSOR_TYPES[kind]
+    rows, wide = 8, max(32, type_.block_elements)
+    data = bytes(rows * wide // type_.block_elements * type_.block_bytes)
+    model.tensors[name] = TensorSpec((wide, rows), type=kind, data=data)
+    assert f"tensor '{name}' at byte" in refusal(model)
+    assert f"is of type {type_.name}" in refusal(model)
+    if wide == 32:
+        check(model, allow_any_architecture=True)
+
+
+@pytest.mark.row("E3")
+@pytest.mark.parametrize(
+    ("name", "dims"),
+    [
+        ("output_norm.weight", (32,)),
+        ("blk.0.attn_q.bias", (32, 1)),
+        ("blk.0.ssm_a", (32,)),
+        ("blk.0.ssm_conv1d.weight", (32, 8)),
+    ],
+)
+def test_norms_and_biases_that_are_not_f32_are_refused(name: str, dims: tuple[int, ...]) -> None:
+    for kind in (1, 2, 8, 26, 30):
+        type_ = TENSOR_TYPES[kind]
+        model, size = tiny_model(), prod(dims) // type_.block_elements * type_.block_bytes
+        model.tensors[name] = TensorSpec(dims, type=kind, data=bytes(size))
+        assert f"tensor '{name}' at byte" in refusal(model)
+        assert f"is of type {type_.name}, and must be of F32" in refusal(model)
+    model.tensors[name] = TensorSpec(dims, data=bytes(4 * prod(dims)))
+    check(model)
+
+
+@pytest.mark.parametrize("dims", [(32,), (32, 4)])
+def test_the_gate_of_a_shared_expert_is_a_matrix_though_it_may_have_one_row(
+    dims: tuple[int, ...],
+) -> None:
+    model = tiny_model()
+    data = bytes(2 * prod(dims))
+    model.tensors["blk.0.ffn_gate_inp_shexp.weight"] = TensorSpec(dims, type=30, data=data)
+    check(model)
 
 
 def test_a_vocabulary_alone_is_not_a_model() -> None:

@@ -129,6 +129,18 @@ def test_a_100_gib_array_is_not_read(tmp_path: Path, kind: int) -> None:
     assert "header" in refused(write_sparse(tmp_path / "m", start, 100 << 30))
 
 
+def test_a_model_that_goes_on_for_100_gib_behind_its_end_is_not_given_to_the_engine(
+    tmp_path: Path,
+) -> None:
+    # llama.cpp reads all of a file into memory as it maps it: a minute, and the page cache.
+    data = tiny_model().build()
+    said = refused(write_sparse(tmp_path / "m", data, 100 << 30))
+    assert f"the last tensor at byte {len(data)}: " in said
+    assert "bytes come behind it" in said
+    for padding in (1, 4096, 1 << 20):
+        assert isinstance(outcome(data + bytes(padding)), GgufFacts)
+
+
 def test_strings_that_fill_100_gib_are_not_walked(tmp_path: Path) -> None:
     # Each string starts a new window: the walk would read 250 KB for each of two million.
     count = MAX_STRINGS
