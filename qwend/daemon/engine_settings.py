@@ -19,10 +19,12 @@ def engine_settings(
     tuning: Tuning,
     script: Mapping[str, Any],
     kept: Path,
+    in_company: bool = False,
 ) -> EngineStart:
     """script: settings of the scripted backend, used when that is configured.
 
     kept: the directory for what the engine keeps over restarts.
+    in_company: another engine serves meanwhile.
     """
     engine = config.engine
     memory = model.memory if model is not None else MemoryPlan()
@@ -46,5 +48,6 @@ def engine_settings(
         fingerprint=model.fingerprint if model is not None else "",
         kept_dir=str(kept) if model is not None else "",
         disk_bytes=config.cache.disk_mb << 20,
+        in_company=in_company,
         script=dict(script),
     )

@@ -148,10 +148,15 @@ class Resident:
         self.line.model = self.identity
         self._regard("model", self._from_disk)
 
-    async def start(self, tuning: Tuning, hooks: Hooks) -> None:
-        """Start the engine and wait until it is ready. Raises: as `Supervisor.start`."""
+    async def start(self, tuning: Tuning, hooks: Hooks, *, in_company: bool = False) -> None:
+        """Start the engine and wait until it is ready. Raises: as `Supervisor.start`.
+
+        in_company: another resident's engine serves meanwhile.
+        """
         self._tuning = tuning
-        settings = engine_settings(self.config, self.model, tuning, self._world.script, self._kept)
+        settings = engine_settings(
+            self.config, self.model, tuning, self._world.script, self._kept, in_company
+        )
         self.supervisor = Supervisor(
             settings,
             self._start_process,

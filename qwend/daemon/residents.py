@@ -276,7 +276,8 @@ class Residents:
             failed=lambda reason: self._failed(one, reason),
             loading=lambda stage, fraction: self._loading(one, loading, stage, fraction),
         )
-        await one.start(self.tuning, hooks)
+        beside = one is not self.current and self.current.is_loaded
+        await one.start(self.tuning, hooks, in_company=beside)
 
     def _ready(self, one: Resident, send: Any) -> None:
         self._broker.attach_engine(send, one.line)

@@ -21,6 +21,7 @@ class EngineStart:
     fingerprint: of the model's weights; what is kept over restarts is kept under it.
     kept_dir: where calibrations and idle prefixes are kept over restarts; empty: nowhere.
     disk_bytes: of idle prefixes there.
+    in_company: another engine computes beside this one: what is measured now is not kept.
     script: settings of the scripted backend, by name; empty for llama.cpp.
     """
 
@@ -43,6 +44,7 @@ class EngineStart:
     fingerprint: str = ""
     kept_dir: str = ""
     disk_bytes: int = 0
+    in_company: bool = False
     script: dict[str, Any] = field(default_factory=dict)
 
     def to_map(self) -> dict[str, Any]:

@@ -329,3 +329,15 @@ def test_a_daemon_that_is_stopped_in_the_middle_of_a_switch_ends() -> None:
             daemon.process.send_signal(signal.SIGTERM)
         daemon.process.send_signal(signal.SIGTERM)
         assert daemon.process.wait(DEADLINE_S) == 0
+
+
+def test_what_an_engine_measures_beside_another_is_not_kept() -> None:
+    with guided() as daemon:
+        changed = copied(daemon, "changed")
+        weights = bytearray(changed.read_bytes())
+        weights[-1] ^= 1  # another model: nothing is known of it
+        changed.write_bytes(weights)
+        kept = daemon.home / "state" / "engine"
+        (before,) = kept.rglob("calibration-*")
+        loaded(daemon, "changed")
+        assert list(kept.rglob("calibration-*")) == [before]

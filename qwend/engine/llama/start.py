@@ -85,7 +85,7 @@ def start_llama(
         # Later it is the copy in memory that may be bad, which a death finds and mends.
         check_numbers(context, backend.facts.vocab_size)
     # With fewer threads than planned it may have had company, and that is not worth keeping.
-    whole = calibration.threads == settings.threads
+    whole = calibration.threads == settings.threads and not settings.in_company
     if cache and certain and whole and not calibration.kept:
         size = os.stat(settings.model).st_size
         cache.store(key, Kept(calibration, flash, backend.end_tokens, size))
