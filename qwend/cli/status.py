@@ -69,6 +69,8 @@ def lines(status: Mapping[str, object], coloured: bool) -> Iterator[tuple[str, s
     is_unloaded = part(status, "engine").get("state") == "unloaded"
     if word == "ready" and is_unloaded:
         meaning = "the next request loads the model, and waits for it"
+    elif word == "ready" and part(status, "switching").get("stage") == "waiting":
+        meaning = "what is asked now waits for another model"
     yield "state", f"{click.style(word, fg=colour) if coloured else word}: {meaning}"
     if word not in ("ready", "degraded") and status.get("stage"):
         yield "", f"- {status['stage']}"

@@ -6,6 +6,7 @@ Rule 2: this file does not know the configuration: what it does lasts until the 
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -53,10 +54,14 @@ def as_sent(model: str) -> str:
     return str(Path(model).expanduser().absolute()) if is_path(model) else model
 
 
-def load(client: Client, model: str, screen: SwitchScreen) -> Loaded | None:
-    """Have the daemon answer with it; None if that was taken back. Raises: ClientError."""
+def load(client: Client, model: str, screen: SwitchScreen, command: str = "load") -> Loaded | None:
+    """Have the daemon answer with it; None if that was taken back.
+
+    command: what root would give. Raises: ClientError.
+    """
     began = time.monotonic()
-    if not _followed(client.start_load(as_sent(model)), screen, f"load {model}"):
+    stream = client.start_load(as_sent(model))
+    if not _followed(stream, screen, f"{command} {shlex.quote(model)}"):
         return None
     return Loaded.of(client.status(), time.monotonic() - began)
 
@@ -83,4 +88,4 @@ def _followed(stream: TokenStream, screen: SwitchScreen, command: str) -> bool:
     except RequestFailed as error:
         if error.code != "forbidden":
             raise
-        raise RequestFailed("forbidden", f"{error}: sudo qwenctl {command}") from error
+        raise RequestFailed("forbidden", f"{error}; as root: sudo qwenctl {command}") from error

@@ -27,5 +27,5 @@ def command(quiet: bool, as_json: bool, socket_path: str | None) -> int:
             return Exit.INTERRUPTED
         model = str(part(client.status(), "model").get("name"))
     screen.tell("unloaded", model=model)
-    screen.say(f"{model} is out of memory; the next request loads it again, and waits for that.")
+    screen.say(f"{model} is unloaded; the next request loads it again, and waits for that.")
     return Exit.DONE

@@ -45,7 +45,7 @@ def use(model: str, screen: SwitchScreen, socket_path: str | None) -> int:
         screen.say(_where(file, written))
         return Exit.DONE
     with client:
-        loaded = load(client, model, screen)
+        loaded = load(client, model, screen, "use")
         if loaded is None:
             say_stopped(client, screen)
             return Exit.INTERRUPTED

@@ -157,6 +157,19 @@ def test_rm_takes_away_what_cannot_be_read(models: Models, store: BlobStore) -> 
     assert store.names() == []
 
 
+def test_a_model_that_has_no_name_is_listed_by_its_path(
+    models: Models, env: Mapping[str, str], file: Path
+) -> None:
+    assert models("default", str(file)).returncode == Exit.DONE
+
+    guide, mine = json.loads(models("list", "--json").stdout)
+    assert (guide["default"], mine["default"], mine["name"]) == (False, True, str(file))
+    assert "a file elsewhere  default" in models("list").stdout
+    file.unlink()
+    assert "a file that is not there" in models("list").stdout
+    assert "Only the guide is here" in models("list").stderr
+
+
 @pytest.mark.parametrize(
     ("engine", "role", "why"),
     [

@@ -91,9 +91,11 @@ def test_a_daemon_that_says_nothing_is_shown_without_a_fault() -> None:
 def test_a_switch_under_way_is_shown_from_both_ends() -> None:
     loading = {"switching": {"model": "tiny", "stage": "loading", "percent": 42}}
     assert ("", "- tiny is being loaded: 42 %") in lines(loading, coloured=False)
-    waiting = {"switching": {"model": "tiny", "stage": "waiting", "percent": 0}}
+    waiting = {"state": "ready", "switching": {"model": "tiny", "stage": "waiting", "percent": 0}}
     text = "- tiny is loaded once the answers under way have ended"
     assert ("", text) in lines(waiting, coloured=False)
+    text = "ready: what is asked now waits for another model"
+    assert ("state", text) in lines(waiting, coloured=False)
     roles = [{"name": "tiny", "role": "resident"}, {"name": "guide", "role": "leaving"}]
     text = "- guide still ends the answers that it has begun"
     assert ("", text) in lines({"switching": None, "models": roles}, coloured=False)

@@ -149,11 +149,14 @@ def test_who_is_no_administrator_is_told_the_command_that_would(
         talk.say(Error("forbidden", "load is for administrators", id=0))
         talk.expect_end()
 
-    with fake_daemon(tmp_path / "s", refuses) as path:
-        done = qwenctl("load", "tiny", socket=path)
+    for command in ("load", "use"):
+        with fake_daemon(tmp_path / command, refuses) as path:
+            done = qwenctl(command, "/a b/m.gguf", socket=path)
 
-    assert done.returncode == Exit.REFUSED
-    assert done.stderr == "qwenctl: load is for administrators: sudo qwenctl load tiny\n"
+        assert done.returncode == Exit.REFUSED
+        assert done.stderr == (
+            f"qwenctl: load is for administrators; as root: sudo qwenctl {command} '/a b/m.gguf'\n"
+        )
 
 
 def test_an_old_daemon_is_said_to_be_one(qwenctl: Switch, tmp_path: Path) -> None:
@@ -189,7 +192,7 @@ def test_unload_says_what_it_let_go_of(qwenctl: Switch, tmp_path: Path) -> None:
         done = qwenctl("unload", socket=path)
 
     assert done.returncode == Exit.DONE
-    assert done.stdout.startswith("tiny is out of memory; the next request loads it again")
+    assert done.stdout.startswith("tiny is unloaded; the next request loads it again")
 
 
 # use

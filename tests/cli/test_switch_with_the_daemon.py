@@ -106,7 +106,7 @@ def test_what_was_let_go_comes_back_for_the_next_request(
     done = qwenctl("unload")
 
     assert done.returncode == Exit.DONE, done.stderr
-    assert done.stdout.startswith(f"{name} is out of memory")
+    assert done.stdout.startswith(f"{name} is unloaded")
     shown = qwenctl("status").stdout
     assert "engine    unloaded by an administrator" in shown
     assert "None" not in shown

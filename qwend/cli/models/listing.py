@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from qwend.cli.models import place
 from qwend.cli.models.shown import mebi, say_table
 from qwend.cli.report import say_dim
 from qwend.errors import ModelError
-from qwend.models.store import GUIDE, installed_models, resolve_model
+from qwend.models.store import GUIDE, installed_models, is_path, resolve_model
 
 # What a model is to the daemon, for people.
 _WORDS = {
@@ -30,7 +30,11 @@ _WORDS = {
 @socket_option
 def command(as_json: bool, socket_path: str | None) -> None:
     """List the models of this machine."""
-    found = models(place.held(place.daemon_status(socket_path)))
+    held = place.held(place.daemon_status(socket_path))
+    installed = models(held)
+    # What another store has is no business of this one, and its names are not known here.
+    more = [] if place.is_for_me_alone(socket_path) else elsewhere(installed, held)
+    found = [*installed, *more]
     if as_json:
         click.echo(json.dumps(found))
         return
@@ -48,7 +52,7 @@ def command(as_json: bool, socket_path: str | None) -> None:
         ],
         right="SIZE",
     )
-    if len(found) == 1:
+    if len(installed) == 1:
         say_dim("Only the guide is here; `qwenctl pull` gets a real Qwen.")
 
 
@@ -83,3 +87,24 @@ def models(held: Mapping[Path, str]) -> list[dict[str, Any]]:
             }
         )
     return found
+
+
+def elsewhere(installed: Sequence[Mapping[str, Any]], held: Mapping[Path, str]) -> list[Any]:
+    """What the daemon holds, or is to load, by its path alone; the path is its name here."""
+    default = place.configured_name()
+    named = {Path(default)} if is_path(default) else set()
+    known = {row["path"] for row in installed}
+    return [
+        {
+            "name": str(path),
+            "quantization": "",
+            "size_bytes": path.stat().st_size if path.is_file() else 0,
+            "origin": "a file elsewhere" if path.is_file() else "a file that is not there",
+            "path": str(path),
+            "default": path in named,
+            "loaded": held.get(path) == "resident",
+            "role": held.get(path, ""),
+        }
+        for path in sorted(named | set(held))
+        if str(path) not in known
+    ]

@@ -50,7 +50,7 @@ def held(status: Mapping[str, object]) -> dict[Path, str]:
     roles: dict[Path, str] = {}
     during_a_switch = status.get("models")
     for one in during_a_switch if isinstance(during_a_switch, list) else ():
-        if isinstance(one, dict) and isinstance(one.get("path"), str):
+        if isinstance(one, dict) and isinstance(one.get("path"), str) and one["path"]:
             roles[Path(one["path"])] = str(one.get("role"))
     path = part(status, "model").get("path")
     if isinstance(path, str) and path:
