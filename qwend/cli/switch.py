@@ -21,29 +21,33 @@ from qwend.models.store import is_path
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """tokens_s: of one answer alone, as the daemon has measured its steps; 0: it has not."""
+    """tokens_s: of one answer alone, as the daemon has measured its steps; 0: it has not.
+
+    was_loaded: there was nothing to do.
+    """
 
     model: str
+    was_loaded: bool
     took_s: float
     context: int
     tokens_s: float
 
     @classmethod
-    def of(cls, status: Mapping[str, object], took_s: float) -> Loaded:
+    def of(cls, status: Mapping[str, object], took_s: float, *, was_loaded: bool) -> Loaded:
         step_ms = number(part(part(status, "engine"), "step_ms"), "1")
         return cls(
             model=str(part(status, "model").get("name")),
+            was_loaded=was_loaded,
             took_s=round(took_s, 3),
             context=int(context_tokens(status)),
             tokens_s=round(1e3 / step_ms, 1) if step_ms else 0.0,
         )
 
     def sentence(self) -> str:
-        rate = f", about {self.tokens_s:,.0f} tokens/s" if self.tokens_s else ""
-        return (
-            f"{self.model} answers now, after {self.took_s:.1f} s: "
-            f"{self.context:,} tokens of context{rate}."
-        )
+        digits = 1 if self.tokens_s < 10 else 0
+        rate = f", about {self.tokens_s:,.{digits}f} tokens/s" if self.tokens_s else ""
+        since = "already" if self.was_loaded else f"now, after {self.took_s:.1f} s"
+        return f"{self.model} answers {since}: {self.context:,} tokens of context{rate}."
 
     def fields(self) -> dict[str, object]:
         return asdict(self)
@@ -63,7 +67,8 @@ def load(client: Client, model: str, screen: SwitchScreen, command: str = "load"
     stream = client.start_load(as_sent(model))
     if not _followed(stream, screen, f"{command} {shlex.quote(model)}"):
         return None
-    return Loaded.of(client.status(), time.monotonic() - began)
+    took_s = time.monotonic() - began
+    return Loaded.of(client.status(), took_s, was_loaded=not screen.has_told)
 
 
 def unload(client: Client, screen: SwitchScreen) -> bool:

@@ -37,6 +37,11 @@ class SwitchScreen:
             self._bar = _bar()
             self._task = self._bar.add_task("asking the daemon", total=None, amount="")
 
+    @property
+    def has_told(self) -> bool:
+        """There was something to wait for."""
+        return bool(self._told)
+
     def progress(self, progress: Progress) -> None:
         text = stage_text(progress, self._model)
         is_news = text != self._told

@@ -104,7 +104,13 @@ def test_json_is_one_object_a_line(qwenctl: Switch, tmp_path: Path) -> None:
         ("loading", 100, 100),
     ]
     assert last.pop("took_s") >= 0
-    assert last == {"event": "loaded", "model": "tiny", "context": 4096, "tokens_s": 50.0}
+    assert last == {
+        "event": "loaded",
+        "model": "tiny",
+        "was_loaded": False,
+        "context": 4096,
+        "tokens_s": 50.0,
+    }
 
 
 def test_a_relative_path_is_sent_as_the_daemon_can_find_it(
@@ -174,6 +180,22 @@ def test_an_old_daemon_is_said_to_be_one(qwenctl: Switch, tmp_path: Path) -> Non
 def test_without_a_daemon_there_is_nothing_to_load_into(qwenctl: Switch) -> None:
     assert qwenctl("load", "tiny").returncode == Exit.UNREACHABLE
     assert qwenctl("unload").returncode == Exit.UNREACHABLE
+
+
+def test_a_model_that_answers_already_is_said_to(qwenctl: Switch, tmp_path: Path) -> None:
+    def has_it(talk: Talk) -> None:
+        talk.greet("loading")
+        talk.expect(Load)
+        talk.finish(0, "loaded")
+        talk.expect(Status)
+        talk.say(StatusReply(TINY))
+        talk.expect_end()
+
+    with fake_daemon(tmp_path / "s", has_it) as path:
+        done = qwenctl("load", "tiny", socket=path)
+
+    said = "tiny answers already: 4,096 tokens of context, about 50 tokens/s.\n"
+    assert done == Ended(Exit.DONE, said, "")
 
 
 # unload
