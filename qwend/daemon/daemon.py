@@ -358,6 +358,8 @@ class Daemon:
         self._host_watch.attach(send)
         if self._was_ready:
             self._state.asleep = ""
+            if self._state.condition is Condition.FAILED:
+                self._broker.accept()
             self._system_prompt.prefill()
             self._become_ready()
 

@@ -146,13 +146,15 @@ class Residents:
             one.replan(plan)
 
     async def close(self) -> None:
-        """End all engines and let go of all models."""
+        """End all engines and let go of all models. Who has ordered a change has given it up."""
+        self.stopping = True
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for one in self.leaving:
-            await one.close()
-        await self.current.close(free=self.config.model.free_on_stop)
+        async with self._changing:
+            for one in self.leaving:
+                await one.close()
+            await self.current.close(free=self.config.model.free_on_stop)
 
     # From one to another
 
@@ -196,9 +198,9 @@ class Residents:
             self.coming = None
             self._broker.switch(before.line)
             raise
-        await before.close(free=True)
-        self._news.loading("loading", 0.0)
         try:
+            await before.close(free=True)
+            self._news.loading("loading", 0.0)
             await self._beside(coming, told)
         except BaseException:
             await self._bring_back(before)
@@ -207,7 +209,6 @@ class Residents:
     def _take_over(self, coming: Resident) -> None:
         before, self.current = self.current, coming
         self._broker.switch(coming.line)
-        self._broker.accept()
         log.info("%s answers from now on, in place of %s", coming.name, before.name)
         self._serves(coming)
         self.leaving.append(before)

@@ -126,17 +126,20 @@ class Supervisor:
             raise (ModelError if self._complaint else EngineLost)(self.reason)
 
     async def stop(self) -> None:
+        """End the engine, or give up the one that is coming. If this is cancelled, it ends alone."""
         self._stopping = True
         self._stop_looking()
-        if self._restart is not None:
-            self._restart.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._restart
-        if self._engine is not None:
-            if self.state is EngineState.STARTING:
-                self._engine.kill()  # it reads no message before it is ready
-            await self._engine.stop()
-        self.state = EngineState.UNLOADED
+        try:
+            if self._restart is not None:
+                self._restart.cancel()
+                with suppress(asyncio.CancelledError):
+                    await self._restart
+            if self._engine is not None:
+                if self.state is EngineState.STARTING:
+                    self._engine.kill()  # it reads no message before it is ready
+                await self._engine.stop()
+        finally:
+            self.state = EngineState.UNLOADED
 
     def hang_after(self, seconds: float) -> None:
         """Change how long an engine may be silent."""

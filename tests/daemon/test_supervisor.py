@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -475,5 +476,24 @@ def test_the_patience_can_be_changed_while_it_runs() -> None:
         await asyncio.sleep(90)
         assert not stage.engine.killed
         await until(lambda: stage.engine.killed)
+
+    staged(test)
+
+
+def test_a_stop_that_is_given_up_halfway_has_ended_it_all_the_same() -> None:
+    async def test(stage: Stage) -> None:
+        await stage.supervisor.start()
+
+        async def never() -> None:
+            await asyncio.Event().wait()
+
+        stage.engine.stop = never  # type: ignore[method-assign]
+        stopping = asyncio.ensure_future(stage.supervisor.stop())
+        await asyncio.sleep(0)
+        stopping.cancel()
+        with suppress(asyncio.CancelledError):
+            await stopping
+        assert stage.supervisor.state is EngineState.UNLOADED
+        stage.engine.stop = FakeProcess.stop.__get__(stage.engine)  # type: ignore[method-assign]
 
     staged(test)
