@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from qwend.cli.connection import connect, socket_option
+from qwend.cli.status import not_in_force
 
 
 @click.command("reload")
@@ -13,7 +14,6 @@ def command(socket_path: str | None) -> None:
     """Read the configuration again, and take requests again after a drain."""
     with connect(socket_path) as client:
         client.reload()
-        changed = client.status().get("needs_restart")
         click.echo("the configuration is read again, and requests are taken")
-        if isinstance(changed, list) and changed:
-            click.echo(f"these need a restart: {', '.join(map(str, changed))}")
+        for sentence in not_in_force(client.status()):
+            click.echo(sentence)

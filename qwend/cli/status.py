@@ -77,9 +77,8 @@ def lines(status: Mapping[str, object], coloured: bool) -> Iterator[tuple[str, s
     reasons = status.get("degraded")
     for reason in reasons if isinstance(reasons, list) else ():
         yield "", f"- {reason}"
-    changed = status.get("needs_restart")
-    if isinstance(changed, list) and changed:
-        yield "", f"- changed, and needs a restart: {', '.join(map(str, changed))}"
+    for sentence in not_in_force(status):
+        yield "", f"- {sentence}"
     yield from _switch(status)
     yield from _model(part(status, "model"), context_tokens(status))
     if is_unloaded:
@@ -107,6 +106,17 @@ def lines(status: Mapping[str, object], coloured: bool) -> Iterator[tuple[str, s
         f"up {duration(number(status, 'uptime_s'))}",
     )
     yield "socket", str(status.get("socket"))
+
+
+def not_in_force(status: Mapping[str, object]) -> Iterator[str]:
+    """What the configuration says, and the daemon that runs does not do."""
+    changed = status.get("needs_restart")
+    settings = [str(one) for one in changed] if isinstance(changed, list) else []
+    others = [one for one in settings if one != "model.name"]
+    if others:
+        yield f"changed, and needs a restart: {', '.join(others)}"
+    if len(others) < len(settings):
+        yield "another model is the default; to have it answer now: qwenctl load NAME"
 
 
 def _weights(plan: Mapping[str, object], engine: Mapping[str, object]) -> Iterator[tuple[str, str]]:

@@ -114,6 +114,14 @@ def test_a_model_that_was_let_go_is_not_said_to_answer_at_once() -> None:
 
 
 def test_settings_that_wait_for_a_restart_are_named() -> None:
-    texts = [text for _, text in lines({"needs_restart": ["model.name"]}, coloured=False)]
-    assert "- changed, and needs a restart: model.name" in texts
+    settings = ["engine.ubatch", "model.context"]
+    texts = [text for _, text in lines({"needs_restart": settings}, coloured=False)]
+    assert "- changed, and needs a restart: engine.ubatch, model.context" in texts
+    assert not any("qwenctl load" in text for text in texts)
     assert not any("restart:" in text for text in shown())
+
+
+def test_another_model_needs_no_restart() -> None:
+    texts = [text for _, text in lines({"needs_restart": ["model.name"]}, coloured=False)]
+    assert "- another model is the default; to have it answer now: qwenctl load NAME" in texts
+    assert not any("restart:" in text for text in texts)
