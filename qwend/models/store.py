@@ -172,6 +172,8 @@ def _missing(asked: str, path: Path, models_dir: Path) -> ModelError:
     if not near and (near := difflib.get_close_matches(name, known, n=1)):
         hint = f" Did you mean {near[0]!r}, which `qwenctl pull {near[0]}` gets?"
     listed = ", ".join(names[:LISTED]) + (", ..." if len(names) > LISTED else "")
+    if is_path(asked):
+        return ModelError(f"{what}{hint} These have a name: {listed}")
     return ModelError(
         f"{what}{hint} Installed: {listed}. To install one, `qwenctl pull NAME`, or put its GGUF "
         f"file into {models_dir} as NAME{SUFFIX}, or give the path of the file"

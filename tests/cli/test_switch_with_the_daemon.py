@@ -54,7 +54,7 @@ def test_use_has_the_next_answer_come_from_it_and_every_start(
     assert answer["model"] == "other"
     assert "daemon" in answer["text"]
     assert qwenctl("models", "default").stdout == "other\n"
-    assert "needs a restart" not in qwenctl("status").stdout
+    assert qwenctl("reload").stdout == "the configuration is read again, and requests are taken\n"
     rows = json.loads(qwenctl("models", "list", "--json").stdout)
     assert [row["role"] for row in rows] == ["", "resident"]
 
