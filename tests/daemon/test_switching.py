@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from qwend.models.store import guide_path
+from tests.daemon.fake_systemd import fake_systemd
 from tests.support.daemon import DEADLINE_S, RawClient, RunningDaemon, running_daemon, wait_until
 
 QUESTION = "How do I install a real model?"
@@ -341,3 +342,28 @@ def test_what_an_engine_measures_beside_another_is_not_kept() -> None:
         (before,) = kept.rglob("calibration-*")
         loaded(daemon, "changed")
         assert list(kept.rglob("calibration-*")) == [before]
+
+
+def test_a_front_that_dies_after_a_switch_leaves_to_the_next_what_its_model_has_begun() -> None:
+    """The next front has the configured model: what the other has begun nobody can go on with."""
+    with fake_systemd() as systemd:
+        other = systemd.home / "other.gguf"
+        shutil.copyfile(guide_path(), other)
+        systemd.start_and_wait(**LLAMA)
+        with systemd.greeted() as client:
+            client.send(question(1))
+            undisturbed = answer_of(client.read_until("done", id=1), 1)
+            client.send(question(1, tokens=1200))
+            seen = client.read_until("token", id=1)
+            client.send({"op": "load", "id": 9, "model": str(other)})
+            seen += client.read_until("done", id=9)
+            client.send(question(2, tokens=1900))
+            seen += client.read_until("token", id=2)
+            systemd.kill()
+            systemd.start_and_wait(**LLAMA)
+            seen += client.read_until("error", id=2)
+            assert seen[-1]["code"] == "engine_lost"
+            if not any(message["op"] == "done" and message["id"] == 1 for message in seen):
+                seen += client.read_until("done", id=1)
+            assert answer_of(seen, 1).startswith(undisturbed)
+            assert seen[-1].get("usage", {"completion_tokens": 1200})["completion_tokens"] == 1200
