@@ -8,6 +8,7 @@ Rule 2: this file does not know what was ordered, nor how it ends.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -33,7 +34,8 @@ class SwitchScreen:
         self._told = ""
         self._told_done = 0
         self._bar: Bar | None = None
-        if sys.stderr.isatty() and not (quiet or as_json):
+        can_redraw = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        if can_redraw and not (quiet or as_json):
             self._bar = _bar()
             self._task = self._bar.add_task("asking the daemon", total=None, amount="")
 

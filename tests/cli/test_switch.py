@@ -345,6 +345,17 @@ def test_a_terminal_shows_one_line_that_is_gone_at_the_end(
     assert last.startswith("tiny answers now")
 
 
+def test_a_terminal_that_cannot_redraw_gets_lines(env: Mapping[str, str], tmp_path: Path) -> None:
+    dumb = ["env", "TERM=dumb", *QWENCTL, "--socket", str(tmp_path / "s"), "load", "tiny"]
+    with fake_daemon(tmp_path / "s", loads), terminal(dumb, env) as screen:
+        assert screen.wait() == Exit.DONE
+    assert [line.strip() for line in screen.shown.splitlines()][:3] == [
+        "waiting for 2 answers to end",
+        "waiting for 1 answer to end",
+        "loading tiny",
+    ]
+
+
 def test_a_file_may_have_any_name(env: Mapping[str, str], tmp_path: Path) -> None:
     name = f"{tmp_path}/[red].gguf"
     with (
