@@ -122,7 +122,11 @@ class Pulls:
             pull.task.cancel()
 
     async def close(self) -> None:
-        """Once all are refused or left: what fetched has ended too."""
+        """Whatever is open stops, and what fetched has ended."""
+        for pull in self._open.values():
+            assert pull.task is not None
+            pull.task.cancel()
+        self._open.clear()
         if self._ending:
             await asyncio.wait(self._ending)
 

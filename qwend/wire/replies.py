@@ -175,7 +175,7 @@ class Done:
     tokens: tuple[int, ...] | None = None
     """The answer to `tokenize`."""
     model: str | None = None
-    """What the store calls the model that was pulled."""
+    """That was pulled, as the store calls it; that was loaded, or let go of."""
 
     def to_map(self) -> dict[str, object]:
         fields: dict[str, object] = {

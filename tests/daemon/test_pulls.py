@@ -296,6 +296,16 @@ def test_a_stop_of_the_daemon_ends_all_of_them(tmp_path: Path) -> None:
     run(tmp_path, test)
 
 
+def test_a_daemon_that_never_came_so_far_as_to_stop_waits_for_no_pull(tmp_path: Path) -> None:
+    async def test(one: Scene) -> None:
+        one.pulls.take(Owner(), Pull(1, "m"))
+        worker = await one.worker()
+        await asyncio.wait_for(one.pulls.close(), WAIT_S)
+        await worker.left()
+
+    run(tmp_path, test)
+
+
 def test_what_may_be_a_secret_is_not_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
