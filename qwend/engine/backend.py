@@ -7,6 +7,7 @@ mistakes, so a wrong seq_id must become an EngineBug here, not an abort there.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -71,6 +72,12 @@ class Backend(Protocol):
 
     def tokenize(self, text: str, parse_special: bool) -> list[int]:
         """Token ids. parse_special: control tokens written in the text become control tokens."""
+
+    def tokenize_parts(self, text: str, parse_special: bool) -> Iterator[list[int]]:
+        """The same ids, part by part: each takes some milliseconds, however long the text is.
+
+        Raises: RequestError at a part that would take longer.
+        """
 
     def token_bytes(self, token: int) -> bytes:
         """The bytes a token stands for; empty for control tokens."""

@@ -23,16 +23,23 @@ from qwend.engine.events import (
     Queued,
     Started,
 )
-from qwend.engine.intake import new_sequence, tokenized
+from qwend.engine.intake import cancelled, new_sequence, tokenized
 from qwend.engine.openings import Openings
 from qwend.engine.prefix_cache import PrefixCache
-from qwend.engine.prompt import prompt_tokens
+from qwend.engine.prompt import prompt_parts
 from qwend.engine.request import EngineRequest, Kind
 from qwend.engine.scheduler import Scheduler
 from qwend.engine.sequence import Sequence, State
 from qwend.engine.speed import SpeedMeter
 from qwend.engine.step_cost import StepCost
+from qwend.engine.texts import Text, Texts
 from qwend.errors import QwendError
+
+# Of the time that the last step took, what may go to texts before the next one: who decodes goes
+# on at two thirds of its pace at least, whatever others send.
+TEXT_SHARE = 0.5
+# Without anybody to hold up: how long a cancel, a ping or another's request waits to be read.
+TEXT_ALONE_S = 0.020
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,26 +80,57 @@ class Engine:
         self.speed = SpeedMeter()
         self._steps = 0
         self._events: list[Event] = []
+        self._texts = Texts()  # submitted, and not tokenized yet
+        self._step_s = 0.0  # of the last decode
         self._arrived: list[Sequence] = []  # since the last step
         self._ended: list[Sequence] = []  # told to the front, not taken out yet
         self._regulated = False  # from outside, and not told yet what came of it
 
     @property
     def idle(self) -> bool:
-        waiting_to_tell = self._events or self._arrived or self._ended
+        waiting_to_tell = self._events or self._arrived or self._ended or self._texts
         return not waiting_to_tell and self.scheduler.idle(self._clock())
 
     def submit(self, request: EngineRequest) -> None:
-        """Take a request: its events come with the next step. Never raises for a bad request."""
-        try:
-            prompt = prompt_tokens(request, self._backend)
-            if request.kind is Kind.TOKENIZE:
-                self._events.append(tokenized(request, prompt))
-                return
-            sequence = new_sequence(request, prompt, self._backend)
-        except QwendError as error:
-            self._events.append(Failed(request.id, error.code, str(error)))
+        """Take a request: its events come with the next steps. Never raises for a bad request."""
+        text = Text(request, prompt_parts(request, self._backend))
+        self._texts.add(text)
+        while text.is_short and not self._read_part(text):
+            pass
+
+    def _read_texts(self) -> None:
+        """Tokenize what was submitted: one part at least, and no more than there is time for."""
+        if not self._texts:
             return
+        now = self._clock()
+        alone = self.scheduler.idle(now)
+        end = now + (TEXT_ALONE_S if alone else TEXT_SHARE * self._step_s)
+        while self._texts:
+            self._read_part(self._texts.next())
+            if self._clock() >= end:
+                break
+
+    def _read_part(self, text: Text) -> bool:
+        """True: that was the last."""
+        try:
+            part = next(text.parts, None)
+            if part is not None:
+                text.tokens += part
+                return False
+            self._begin(text)
+        except QwendError as error:
+            self._events.append(Failed(text.request.id, error.code, str(error)))
+        self._texts.remove(text)
+        return True
+
+    def _begin(self, text: Text) -> None:
+        """All of its text is tokens. Raises: RequestError if they are no prompt."""
+        request = text.request
+        if request.kind is Kind.TOKENIZE:
+            self._events.append(tokenized(request, text.tokens))
+            return
+        sequence = new_sequence(request, text.tokens, self._backend)
+        sequence.credit += text.credit
         if sequence.wants_answer and sequence.credit > 0 and not sequence.answer:
             sequence.opening = self._openings.take(request.uid, sequence.prompt)
         self.scheduler.add(sequence)
@@ -103,6 +141,11 @@ class Engine:
 
     def cancel(self, request_id: int) -> None:
         """End a request wherever it is. One that is already over stays as it ended."""
+        text = self._texts.find(request_id)
+        if text is not None:
+            self._texts.remove(text)
+            self._events.append(cancelled(text.request))
+            return
         sequence = self.scheduler.find(request_id)
         if sequence is not None:
             self._finish(sequence, "cancelled")
@@ -110,6 +153,9 @@ class Engine:
 
     def grant(self, request_id: int, tokens: int) -> None:
         """Allow the request to produce that many tokens more."""
+        text = self._texts.find(request_id)
+        if text is not None:
+            text.credit += tokens
         sequence = self.scheduler.find(request_id)
         if sequence is not None:
             sequence.credit += tokens
@@ -132,6 +178,7 @@ class Engine:
     def step(self) -> list[Event]:
         """Schedule, decode, sample, emit. Returns everything that happened since the last step."""
         settled = self._settle()
+        self._read_texts()
         if self._admit():
             # First tokens that needed no step are not to wait for one: it takes 37 ms for 0.5B.
             return self._emit(changed=settled)
@@ -194,7 +241,7 @@ class Engine:
             self._fail_rows(batch, error)
             return None
         now = self._clock()
-        elapsed = now - begin
+        elapsed = self._step_s = now - begin
         rows, sampled = len(batch), len(batch.sampled_rows)
         self._steps += 1
         self._cost.observe(rows, elapsed, sampled=sampled, used_cells=used_cells)

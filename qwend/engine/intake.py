@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from qwend.engine.answer import replay_answer
 from qwend.engine.backend import Backend
 from qwend.engine.continuation import Continuation
 from qwend.engine.events import Finished
-from qwend.engine.prompt import prompt_tokens, reasoning_splitter
+from qwend.engine.prompt import answer_opening, reasoning_splitter
 from qwend.engine.prompt_limit import context_exceeded
 from qwend.engine.request import EngineRequest, Kind
 from qwend.engine.sequence import Sequence, Times
@@ -45,6 +43,13 @@ def tokenized(request: EngineRequest, tokens: list[int]) -> Finished:
     return sequence.finished_event(tokens)
 
 
+def cancelled(request: EngineRequest) -> Finished:
+    """The end of a request whose prompt was not tokenized yet."""
+    sequence = Sequence(request, (), 0, Times(request.received_s), credit=0)
+    sequence.finish_reason = "cancelled"
+    return sequence.finished_event()
+
+
 def _go_on(sequence: Sequence, done: Continuation, backend: Backend) -> None:
     """Bring the sequence to where an earlier engine has left it, but for its cells."""
     replay_answer(sequence, done, backend.token_bytes)
@@ -62,7 +67,7 @@ def _checkpoint(request: EngineRequest, prompt: list[int], backend: Backend) -> 
     prompt rarely goes on exactly where the last answer ended: its reasoning is left out.
     """
     opens_answer = request.kind is Kind.CHAT or request.partial
-    if backend.facts.can_trim or not opens_answer:
+    if backend.facts.can_trim or request.turns is None or not opens_answer:
         return 0
-    asked = prompt_tokens(replace(request, kind=Kind.PREFILL, partial=False), backend)
-    return len(asked) if prompt[: len(asked)] == asked and len(asked) < len(prompt) else 0
+    opening = answer_opening(request, backend)
+    return len(prompt) - len(opening) if prompt[-len(opening) :] == opening else 0

@@ -1,31 +1,51 @@
-"""From a request to the token ids of its prompt, whichever of the three forms it came in."""
+"""From a request to the token ids of its prompt, whichever of the three forms it came in.
+
+They come part by part, so that who asks may do other things between two of them.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
 from qwend.engine.backend import Backend, ModelFacts
-from qwend.engine.prompt_limit import PromptLimit
+from qwend.engine.prompt_limit import within_answer, within_context
 from qwend.engine.reasoning import ReasoningSplitter
 from qwend.engine.request import EngineRequest, Kind, Thinking
-from qwend.engine.template import ROLES, Tokenize, chatml_pieces, tokenize_pieces
+from qwend.engine.template import ROLES, Piece, chatml_pieces
 from qwend.errors import EngineBug, RequestError
 
 
-def prompt_tokens(request: EngineRequest, backend: Backend) -> list[int]:
-    """Token ids of the prompt.
+def prompt_parts(request: EngineRequest, backend: Backend) -> Iterator[list[int]]:
+    """Token ids of the prompt, some milliseconds' worth at a time.
 
     Raises: RequestError if a token id is outside the vocabulary, a role is none of ROLES, the
     model has no chat format, or cannot think and must; for some texts that are too long.
     """
-    tokenize: Tokenize = backend.tokenize
-    if request.kind is not Kind.TOKENIZE:
-        tokenize = PromptLimit(tokenize, min(backend.facts.cells, backend.facts.train_context))
+    facts = backend.facts
     if request.turns is not None:
-        return _chat_tokens(request, backend.facts, tokenize)
-    if request.tokens is not None:
-        return _checked_ids(request.tokens, backend.facts.vocab_size)
-    if request.text is not None:
-        return tokenize(request.text, request.parse_special)
-    raise EngineBug(f"request {request.id} has no prompt in any form")
+        parts = _tokenized(_chat_pieces(request, facts), backend)
+    elif request.tokens is not None:
+        parts = iter((_checked_ids(request.tokens, facts.vocab_size),))
+    elif request.text is not None:
+        parts = backend.tokenize_parts(request.text, request.parse_special)
+    else:
+        raise EngineBug(f"request {request.id} has no prompt in any form")
+    if request.kind is Kind.TOKENIZE:
+        yield from within_answer(parts)
+    else:
+        yield from within_context(parts, min(facts.cells, facts.train_context))
+
+
+def prompt_tokens(request: EngineRequest, backend: Backend) -> list[int]:
+    """All of `prompt_parts` at once."""
+    return [token for part in prompt_parts(request, backend) for token in part]
+
+
+def answer_opening(request: EngineRequest, backend: Backend) -> list[int]:
+    """The last tokens of the prompt, behind its turns: they open the answer, if it does."""
+    opening = _chat_pieces(replace(request, turns=()), backend.facts)
+    return [token for part in _tokenized(opening, backend) for token in part]
 
 
 def reasoning_splitter(request: EngineRequest, facts: ModelFacts) -> ReasoningSplitter | None:
@@ -42,7 +62,13 @@ def _thinks(request: EngineRequest, facts: ModelFacts) -> bool:
     return form.thinks and request.thinking is not Thinking.OFF
 
 
-def _chat_tokens(request: EngineRequest, facts: ModelFacts, tokenize: Tokenize) -> list[int]:
+def _tokenized(pieces: Sequence[Piece], backend: Backend) -> Iterator[list[int]]:
+    """Each piece is tokenized on its own."""
+    for piece in pieces:
+        yield from backend.tokenize_parts(piece.text, piece.scaffold)
+
+
+def _chat_pieces(request: EngineRequest, facts: ModelFacts) -> list[Piece]:
     if not facts.chatml:
         raise RequestError(
             "this model has no ChatML control tokens, so it cannot chat: use `complete` with "
@@ -63,13 +89,12 @@ def _chat_tokens(request: EngineRequest, facts: ModelFacts, tokenize: Tokenize) 
     # A prefill is continued by the next turn, so it must not open the answer already; one of an
     # unfinished turn bets that nothing is added to it any more.
     open_answer = request.kind is Kind.CHAT or request.partial
-    pieces = chatml_pieces(
+    return chatml_pieces(
         request.turns,
         open_answer=open_answer,
         form=facts.chat_format,
         thinking=_thinks(request, facts),
     )
-    return tokenize_pieces(pieces, tokenize)
 
 
 def _checked_ids(tokens: tuple[int, ...], vocab_size: int) -> list[int]:

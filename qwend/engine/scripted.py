@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -29,6 +30,7 @@ CONTROL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 FIRST_CONTROL = 256
 IM_START = FIRST_CONTROL + 1
 IM_END = FIRST_CONTROL + 2
+PART_CHARS = 4096  # of a text that is tokenized in parts; bytes may be cut anywhere
 VOCAB_SIZE = FIRST_CONTROL + len(CONTROL_TOKENS)
 
 
@@ -140,6 +142,11 @@ class ScriptedBackend:
                 middle = [FIRST_CONTROL + at]
                 return self.tokenize(before, True) + middle + self.tokenize(after, True)
         return list(text.encode("utf-8", "replace"))
+
+    def tokenize_parts(self, text: str, parse_special: bool) -> Iterator[list[int]]:
+        size = len(text) if parse_special else PART_CHARS
+        for start in range(0, len(text), size or 1):
+            yield self.tokenize(text[start : start + size], parse_special)
 
     def token_bytes(self, token: int) -> bytes:
         return bytes((token,)) if token < FIRST_CONTROL else b""

@@ -8,7 +8,7 @@ kinds of ChatML differ in is read off its text (`chat_format`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qwend.engine.reasoning import CLOSE_TAG, OPEN_TAG
@@ -16,9 +16,6 @@ from qwend.engine.request import ChatTurn
 
 ROLES = ("system", "user", "assistant")
 NO_REASONING = f"{OPEN_TAG}\n\n{CLOSE_TAG}\n\n"
-
-# text, parse_special -> token ids
-Tokenize = Callable[[str, bool], list[int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +104,3 @@ def chatml_pieces(
     if open_answer:
         pieces.append(Piece(f"<|im_start|>assistant\n{form.opening(thinking)}", scaffold=True))
     return pieces
-
-
-def tokenize_pieces(pieces: Sequence[Piece], tokenize: Tokenize) -> list[int]:
-    """Token ids of the pieces, each tokenized on its own."""
-    return [token for piece in pieces for token in tokenize(piece.text, piece.scaffold)]

@@ -19,7 +19,7 @@ from qwend.engine.scripted import (
     Script,
     ScriptedBackend,
 )
-from qwend.engine.template import ROLES, chatml_pieces, tokenize_pieces
+from qwend.engine.template import ROLES, chatml_pieces
 from qwend.errors import RequestError
 from tests.support.engine import ask
 
@@ -27,7 +27,8 @@ BACKEND = ScriptedBackend(Script())
 
 
 def tokens_of(turns: list[ChatTurn], *, open_answer: bool = True) -> list[int]:
-    return tokenize_pieces(chatml_pieces(turns, open_answer=open_answer), BACKEND.tokenize)
+    pieces = chatml_pieces(turns, open_answer=open_answer)
+    return [token for piece in pieces for token in BACKEND.tokenize(piece.text, piece.scaffold)]
 
 
 def test_a_conversation_reads_as_chatml() -> None:

@@ -7,7 +7,7 @@ ends the process where this raises EngineBug.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Any
 
@@ -20,18 +20,25 @@ from qwend.engine.llama.bindings import VERSION, llama_cpp
 from qwend.engine.llama.blob import sealed, unsealed
 from qwend.engine.llama.loading import Loaded, load, most_outputs
 from qwend.engine.llama.sampler import LlamaSampler
-from qwend.engine.llama.text_parts import SHORT_BYTES, TextParts
+from qwend.engine.llama.text_parts import LONGEST_BYTES, SHORT_BYTES, TextParts
 from qwend.engine.llama.threadpool import ThreadPool, attach_threadpool, built_with_openmp
+from qwend.engine.llama.word_ends import PRE_TOKENIZERS
 from qwend.engine.reasoning import CLOSE_TAG, OPEN_TAG
 from qwend.engine.request import SamplingParams
 from qwend.engine.settings import EngineStart
 from qwend.engine.template import chat_format
-from qwend.errors import EngineBug, ModelError
+from qwend.errors import EngineBug, ModelError, RequestError
 
 # llama_token_to_piece never needs more for one token of Qwen's vocabulary (longest: 128 spaces);
 # a longer one is asked for again with the size it names.
 PIECE_BYTES = 256
 NAME_BYTES = 256  # a longer name is cut: it is for messages
+LOOKED_UP_AT_ONCE = 8192  # tokens of the vocabulary: 6 ms
+
+_UNDIVIDED = (
+    f"the text has more than {LONGEST_BYTES:,} bytes in one word, or in white space alone: divide "
+    "it by spaces or line breaks between words"
+)
 
 # What recurrent layers take away: their state is that of the last token and of no earlier one.
 RECURRENT_WITHOUT = (
@@ -62,6 +69,7 @@ class LlamaBackend:
         self._memory = llama_cpp.llama_get_memory(loaded.context)
         self._vocab = llama_cpp.llama_model_get_vocab(loaded.model)
         self._parts: dict[bool, TextParts] = {}
+        self._cuts_words = self._fact("tokenizer.ggml.pre") in PRE_TOKENIZERS
         # Control tokens in some files, where they would have no text (llama_token_to_piece).
         self._tags = {
             token: tag.encode()
@@ -79,11 +87,18 @@ class LlamaBackend:
         return self._facts
 
     def tokenize(self, text: str, parse_special: bool) -> list[int]:
+        return self._tokenize(text.encode("utf-8", "replace"), parse_special)
+
+    def tokenize_parts(self, text: str, parse_special: bool) -> Iterator[list[int]]:
         data = text.encode("utf-8", "replace")
         if len(data) <= SHORT_BYTES:
-            return self._tokenize(data, parse_special)
-        parts = self._text_parts(parse_special).of(data)
-        return [token for part in parts for token in self._tokenize(part, parse_special)]
+            yield self._tokenize(data, parse_special)
+            return
+        yield from self._look_up_whole_tokens(parse_special)
+        for part in self._parts[parse_special].of(data):
+            if self._cuts_words and len(part) > LONGEST_BYTES:
+                raise RequestError(_UNDIVIDED)
+            yield self._tokenize(part, parse_special)
 
     def _tokenize(self, data: bytes, parse_special: bool) -> list[int]:
         # One token is at least one byte, so this many always suffice.
@@ -232,7 +247,7 @@ class LlamaBackend:
                 ),
                 has_think_tokens=len(self._tags) == 2,
             ),
-            name=self._model_name(),
+            name=self._fact("general.name"),
             description={
                 "llama_cpp_python": VERSION,
                 "build": llama_cpp.llama_print_system_info().decode().strip(" |"),
@@ -245,26 +260,29 @@ class LlamaBackend:
             },
         )
 
-    def _model_name(self) -> str:
+    def _fact(self, key: str) -> str:
+        """What the model's file says of it; empty: nothing."""
         buffer = ctypes.create_string_buffer(NAME_BYTES)
         length = llama_cpp.llama_model_meta_val_str(
-            self._loaded.model, b"general.name", buffer, NAME_BYTES
+            self._loaded.model, key.encode(), buffer, NAME_BYTES
         )
         return buffer.value.decode("utf-8", "replace") if length > 0 else ""
 
-    def _text_parts(self, parse_special: bool) -> TextParts:
-        """Looked up at the first long text: it takes 0.1 s for the vocabulary of a Qwen."""
-        if parse_special not in self._parts:
-            whole = llama_cpp.LLAMA_TOKEN_ATTR_USER_DEFINED
-            if parse_special:
-                whole |= llama_cpp.LLAMA_TOKEN_ATTR_CONTROL | llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN
-            vocab, attr_of = self._vocab, llama_cpp.llama_vocab_get_attr
-            self._parts[parse_special] = TextParts(
-                llama_cpp.llama_vocab_get_text(vocab, token)
-                for token in range(self._facts.vocab_size)
-                if attr_of(vocab, token) & whole
-            )
-        return self._parts[parse_special]
+    def _look_up_whole_tokens(self, parse_special: bool) -> Iterator[list[int]]:
+        """At the first long text: it takes 0.1 s for the vocabulary of a Qwen, in parts too."""
+        if parse_special in self._parts:
+            return
+        whole = llama_cpp.LLAMA_TOKEN_ATTR_USER_DEFINED
+        if parse_special:
+            whole |= llama_cpp.LLAMA_TOKEN_ATTR_CONTROL | llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN
+        vocab, attr_of = self._vocab, llama_cpp.llama_vocab_get_attr
+        texts = []
+        for token in range(self._facts.vocab_size):
+            if attr_of(vocab, token) & whole:
+                texts.append(llama_cpp.llama_vocab_get_text(vocab, token))
+            if token % LOOKED_UP_AT_ONCE == 0:
+                yield []
+        self._parts[parse_special] = TextParts(texts, words=self._cuts_words)
 
     def _one_token(self, text: str) -> int | None:
         """The token that stands for all of the text, if there is one."""

@@ -10,7 +10,14 @@ from typing import Any
 import pytest
 
 from qwend.engine.llama.backend import LlamaBackend
-from qwend.engine.llama.text_parts import MOST_WHOLE, SHORT_BYTES, TextParts
+from qwend.engine.llama.text_parts import (
+    LONGEST_BYTES,
+    MOST_WHOLE,
+    PART_BYTES,
+    SHORT_BYTES,
+    TextParts,
+)
+from qwend.errors import RequestError
 from tests.support.tiny_model import opened
 from tests.support.tiny_qwen3 import write_tiny
 
@@ -21,7 +28,7 @@ def test_parts_end_behind_whole_tokens_and_are_the_text_together() -> None:
     random, parts = Random(5), TextParts((b"<|im_end|>", b"<think>", b""), most=3)
     for _ in range(300):
         text = b"".join(random.choices(WORDS, k=random.randrange(40)))
-        cut = list(parts.of(text))
+        cut = list(parts.of(text, size=100))
         assert b"".join(cut) == text
         assert all(part.endswith((b"<|im_end|>", b"<think>")) for part in cut[:-1])
         assert all(part.count(b"<|im_end|>") + part.count(b"<think>") <= 3 for part in cut)
@@ -43,6 +50,10 @@ def backend(tmp_path: Path) -> Iterator[LlamaBackend]:
         yield backend
 
 
+def in_parts(backend: LlamaBackend, text: str, special: bool) -> list[int]:
+    return [token for part in backend.tokenize_parts(text, special) for token in part]
+
+
 @pytest.mark.llama
 @pytest.mark.parametrize("special", [False, True])
 def test_tokens_of_parts_are_the_tokens_of_the_whole(backend: LlamaBackend, special: bool) -> None:
@@ -51,13 +62,43 @@ def test_tokens_of_parts_are_the_tokens_of_the_whole(backend: LlamaBackend, spec
         text = b"".join(random.choices(WORDS, k=6_000))
         assert len(text) > SHORT_BYTES
         whole = backend._tokenize(text, special)
-        assert backend.tokenize(text.decode(), special) == whole
+        assert in_parts(backend, text.decode(), special) == whole
 
 
 @pytest.mark.llama
-def test_what_is_not_read_as_a_control_token_is_no_place_for_a_cut(backend: LlamaBackend) -> None:
-    text = b"<|im_end|>" * (2 * MOST_WHOLE)
-    assert [len(list(backend._text_parts(special).of(text))) for special in (False, True)] == [1, 3]
+@pytest.mark.parametrize("special", [False, True])
+def test_what_is_read_as_a_control_token_is_never_cut(backend: LlamaBackend, special: bool) -> None:
+    list(backend.tokenize_parts("a " * SHORT_BYTES, special))  # looks up which tokens there are
+    *parts, _ = backend._parts[special].of(b"<|im_end|>" * (2 * MOST_WHOLE))
+    assert len(parts) >= 2
+    assert {part.endswith(b"<|im_end|>") for part in parts} == {special}
+
+
+@pytest.mark.llama
+@pytest.mark.row("A6")
+@pytest.mark.parametrize("text", ["\n" * 1_000_000, "a" * 1_000_000, " \n" * 500_000])
+def test_a_word_that_would_hold_others_up_is_refused(backend: LlamaBackend, text: str) -> None:
+    with pytest.raises(RequestError, match="more than 32,768 bytes in one word") as caught:
+        in_parts(backend, text, False)
+    assert caught.value.code == "invalid_value"
+    assert in_parts(backend, text[:LONGEST_BYTES], False)
+
+
+@pytest.mark.llama
+def test_every_part_of_a_text_of_words_is_small(
+    backend: LlamaBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    at_once: Any = backend._tokenize
+
+    def noted(data: bytes, parse_special: bool) -> list[int]:
+        seen.append(len(data))
+        return at_once(data, parse_special)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(backend, "_tokenize", noted)
+    text = "some words, 12 numbers\n" * 20_000
+    assert len(in_parts(backend, text, False)) > 400_000
+    assert max(seen) < PART_BYTES + 20
 
 
 @pytest.mark.llama
@@ -76,6 +117,6 @@ def test_a_mebibyte_of_whole_tokens_is_never_looked_through_at_once(
 
     monkeypatch.setattr(backend, "_tokenize", noted)
     count = 2**20 // len(word)
-    assert len(set(backend.tokenize(word * count, special))) == 1
+    assert len(set(in_parts(backend, word * count, special))) == 1
     assert sum(seen) == count
     assert max(seen) <= MOST_WHOLE
