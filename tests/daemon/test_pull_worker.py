@@ -163,6 +163,17 @@ def test_when_nobody_waits_it_stops_at_once_and_keeps_what_came(
         assert hub.ranges()[-1] == "bytes=200000-"
 
 
+def test_who_has_heard_the_end_may_close_at_once(hub: StubHub, store: BlobStore) -> None:
+    with worker(hub, store) as one:
+        one.ask(model=WHAT, source="hub")
+        with one.connection.makefile("rb") as lines:
+            while b'"done"' not in lines.readline():
+                pass
+        one.connection.close()
+        assert one.ended() == (0, "")
+    assert store.names() == ["model"]
+
+
 def test_one_that_is_asked_nothing_ends(hub: StubHub, store: BlobStore) -> None:
     with worker(hub, store) as one:
         one.connection.sendall(b'{"model": "half')

@@ -240,6 +240,7 @@ def test_a_service_that_dies_or_lies_ends_it_once(tmp_path: Path, said: bytes) -
         await until(lambda: len(owner.heard) > 1)
         assert isinstance(owner.end, Error)
         assert owner.end.code == "fetch_failed"
+        assert ("makes no sense" if said else "without a word") in owner.end.message
         assert one.pulls.open_ids(owner) == ()
 
     run(tmp_path, test)

@@ -17,7 +17,7 @@ from qwend.paths import Mode, paths_for
 UNITS = Path(__file__).resolve().parents[2] / "systemd"
 BINARY = "/opt/qwend/bin/qwend"
 # In tenths. 0.5, 0.7 and 1.1 as written: what is opened must be meant. systemd's own "OK" ends at
-# 5.0. Of the last, a network is 1.0, and the clock's device 0.1, without which it would be 1.2.
+# 5.0. Nearly all of the last is its network.
 EXPOSURE_TENTHS = {"qwend.service": 6, "qwend-host.service": 8, "qwend-pull@.service": 11}
 
 
