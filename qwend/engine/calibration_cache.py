@@ -25,6 +25,9 @@ from qwend.engine.step_cost import StepCost
 FORMAT = 2
 # A file of ours has about 1 KB; nothing larger is read into memory.
 MOST_BYTES = 64 * 1024
+# Of all models that were ever loaded, settings and sets of CPUs: those used last stay. As many as
+# `qwenctl models available` reads (cli/models/bandwidth.py).
+MOST_FILES = 64
 CPUINFO = Path("/proc/cpuinfo")
 # Keys of /proc/cpuinfo that tell one CPU from another: x86, ARM, RISC-V.
 _MODEL_KEYS = ("model name", "stepping", "CPU implementer", "CPU part", "uarch", "Model")
@@ -101,7 +104,10 @@ class CalibrationCache:
         if len(data) > MOST_BYTES:
             return None
         try:
-            return _kept(json.loads(data), key)
+            kept = _kept(json.loads(data), key)
+            with suppress(OSError):
+                os.utime(self._path(key))
+            return kept
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
             return None
 
@@ -124,7 +130,16 @@ class CalibrationCache:
                 with suppress(OSError):
                     os.unlink(temporary)
             return False
+        self._forget_oldest()
         return True
+
+    def _forget_oldest(self) -> None:
+        """Of what another engine removes meanwhile the next one takes care."""
+        with suppress(OSError):
+            files = self._directory.glob("calibration-*.json")
+            by_use = sorted(files, key=lambda path: path.stat().st_mtime_ns)
+            for path in by_use[:-MOST_FILES]:
+                path.unlink(missing_ok=True)
 
     def _path(self, key: str) -> Path:
         return self._directory / f"calibration-{key}.json"

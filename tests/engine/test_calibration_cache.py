@@ -12,6 +12,7 @@ import pytest
 from qwend.engine.calibration import Calibration
 from qwend.engine.calibration_cache import (
     MOST_BYTES,
+    MOST_FILES,
     CalibrationCache,
     Kept,
     cache_key,
@@ -78,6 +79,18 @@ def test_a_later_store_replaces_the_file_and_leaves_no_other(
 def test_another_machine_model_build_or_setting_has_another_key(name: str, other: object) -> None:
     assert cache_key(**(FOR | {name: other})) != KEY
     assert cache_key(**FOR) == KEY
+
+
+def test_those_that_were_used_last_are_kept(cache: CalibrationCache, tmp_path: Path) -> None:
+    keys = [f"{number:032x}" for number in range(MOST_FILES)]
+    for number, key in enumerate(keys):
+        assert cache.store(key, KEPT)
+        os.utime(tmp_path / "state" / "calibrations" / f"calibration-{key}.json", (number, number))
+    assert cache.load(keys[0]) is not None
+    (tmp_path / "state" / "calibrations" / "notes.json").write_text("mine")
+    assert cache.store(KEY, KEPT)
+    assert [key for key in (*keys, KEY) if cache.load(key) is None] == [keys[1]]
+    assert (tmp_path / "state" / "calibrations" / "notes.json").exists()
 
 
 def test_a_file_of_another_key_is_not_read(cache: CalibrationCache, tmp_path: Path) -> None:
