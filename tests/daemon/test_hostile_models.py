@@ -121,7 +121,7 @@ class Loads:
     slowest_s: float = 0.0
     _ids: Iterator[int] = field(default_factory=itertools.count)
 
-    def load(self, path: Path) -> dict[str, Any]:
+    def load(self, path: Path | str) -> dict[str, Any]:
         """How the load ended. Once: nothing more comes for it, and the daemon answers."""
         id_, began = next(self._ids), time.monotonic()
         self.client.send({"op": "load", "id": id_, "model": str(path)})
@@ -284,3 +284,31 @@ def test_no_wrong_model_ends_the_daemon_or_the_answers_of_the_model_before(tmp_p
     assert {one.text for one in answers} == {undisturbed}
     assert check.peak_bytes < LIMIT_BYTES
     assert grown < LIMIT_BYTES
+
+
+@pytest.mark.row("E5")
+def test_what_is_no_model_at_all_is_named_and_the_model_before_answers_on(tmp_path: Path) -> None:
+    pipe, dangling = tmp_path / "pipe.gguf", tmp_path / "dangling.gguf"
+    os.mkfifo(pipe)
+    dangling.symlink_to(tmp_path / "gone")
+    refused = {
+        str(tmp_path / "none.gguf"): "does not exist",
+        str(tmp_path): "is a directory",
+        str(pipe): "is a named pipe",
+        str(dangling): "link to nothing",
+        "/dev/zero": "is a device",
+        "model.gguf": "from the root on",
+        "no-such-model": "Installed: guide",
+        "../guide": "from the root on",
+        "guide\n": "cannot be the name of a model",
+    }
+    with running_daemon("--model", str(guide_path()), **SETTINGS) as daemon, daemon.raw() as client:
+        loads = Loads(client)
+        undisturbed, before = loads.asked(), Left.by(daemon)
+        for model, reason in refused.items():
+            end = loads.load(model)
+            assert (end["op"], end.get("code")) == ("error", "model_error"), end
+            assert reason in end["message"]
+        assert loads.serving() == str(guide_path())
+        assert loads.asked() == undisturbed
+        wait_until(lambda: Left.by(daemon).is_within(before), f"it holds what it held, {before}")
