@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 from collections.abc import Callable
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.models.support.gguf_builder import TensorSpec, tiny_model
 from tests.support.daemon import (
     DEADLINE_S,
     RunningDaemon,
@@ -107,11 +106,13 @@ def test_a_lock_that_is_refused_is_a_reason_with_what_mends_it() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_does_not_wait_for_the_copy(tmp_path: Path, number: signal.Signals) -> None:
-    """1. A model with 4 GiB of nothing behind it is copied. 2. The signal. 3. The daemon has gone
-    before the copy is whole, without a word of complaint, and nothing half-made is left."""
+    """1. A model of 4 GiB of nothing is copied. 2. The signal. 3. The daemon has gone before the
+    copy is whole, without a word of complaint, and nothing half-made is left."""
     model = tmp_path / "large.gguf"
-    shutil.copyfile(str(files("qwend.models") / "guide.gguf"), model)
-    os.truncate(model, 4 << 30)
+    large = tiny_model()
+    large.tensors["blk"] = TensorSpec((1 << 30,))
+    model.write_bytes(large.build())
+    os.truncate(model, model.stat().st_size + (4 << 30))
     with started_daemon("--model", str(model), **LLAMA) as daemon:
         warm_dir = daemon.home / "run" / "model"
         wait_until(lambda: any(warm_dir.glob(".tmp-*")), "a copy is under way")
