@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from typing import cast
 
 from qwend.cli.connection import connect
-from qwend.cli.interrupt import first_calls
 from qwend.cli.models import place
 from qwend.cli.pull_screen import PullScreen
 from qwend.client import Client, ClientError, Progress, RequestFailed
@@ -50,9 +49,9 @@ def who_may_pull(socket_path: str | None) -> Client | None:
 
 
 def pull(client: Client, order: Order, screen: PullScreen) -> str:
-    """Have the daemon pull it; return the name in its store.
+    """Have the daemon pull it; return the name in its store. Raises: ClientError.
 
-    Raises: ClientError; KeyboardInterrupt once the daemon has stopped it for that.
+    Whoever closes the connection before stops it.
     """
     given = [name for name in OWN_VARIABLES if os.environ.get(name)]
     if given:
@@ -63,11 +62,10 @@ def pull(client: Client, order: Order, screen: PullScreen) -> str:
     stream = client.start_pull(order.model, **_options(order))
     file, rate = order.model.rpartition("/")[2], Rate(time.monotonic)
     try:
-        with first_calls(stream.cancel):
-            for event in stream.events():
-                if isinstance(event, Progress):
-                    screen.progress(_shown(event, file, rate))
-            done = stream.wait()
+        for event in stream.events():
+            if isinstance(event, Progress):
+                screen.progress(_shown(event, file, rate))
+        done = stream.wait()
     except RequestFailed as error:
         if error.code != "forbidden":
             raise
@@ -75,8 +73,7 @@ def pull(client: Client, order: Order, screen: PullScreen) -> str:
             "forbidden",
             f"{error}. Ask one of them, or leave out --system: it goes into your own store then",
         ) from error
-    if done.model is None:
-        raise KeyboardInterrupt
+    assert done.model is not None
     return done.model
 
 
