@@ -41,8 +41,8 @@ class Scheduler:
         self._reuse = PrefixReuse(backend, prefix_cache)
         self._cost = cost
         self._itl_budget_s = itl_budget_s
-        self.waiting = WaitingQueue()
         self.running: list[Sequence] = []
+        self.waiting = WaitingQueue(self.running)
         # A step has a row for everyone who decodes, so no more may run than it has rows.
         self._seq_ids = range(min(self._facts.sequences, self._facts.batch_rows))
         self._free_ids = list(reversed(self._seq_ids))

@@ -1,13 +1,16 @@
 """The queue: who waits for a sequence id and cells, in the order in which they will get them.
 
-Interactive requests go before background ones; within a class nobody overtakes, so a large request
-at the head is never starved by small ones. A background request that has waited long enough counts
-as interactive: it must not wait for ever beside a busy chat.
+Interactive requests go before background ones; within a class those of the user who has fewest
+running, for who asked for much first must not keep others from their first; and then who came
+first, so that a large request at the head is never starved by small ones. One that has waited long
+enough counts as interactive, and as if its user had nothing running: none waits for ever.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
+from collections.abc import Sequence as SequenceOf
 
 from qwend.engine.request import Priority
 from qwend.engine.sequence import Sequence, State
@@ -18,10 +21,11 @@ BACKGROUND_PATIENCE_S = 10.0
 
 
 class WaitingQueue:
-    """Sequences without seq_id and cells."""
+    """Sequences without seq_id and cells. running: those that have both, as they come and go."""
 
-    def __init__(self) -> None:
+    def __init__(self, running: SequenceOf[Sequence] = ()) -> None:
         self._waiting: list[Sequence] = []
+        self._running = running
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -41,7 +45,14 @@ class WaitingQueue:
         return self._waiting[0] if self._waiting else None
 
     def _sort(self, now: float) -> None:
-        self._waiting.sort(key=lambda one: (is_background(one, now), one.times.received, one.id))
+        running = Counter(one.request.uid for one in self._running)
+
+        def turn(one: Sequence) -> tuple[bool, int, float, int]:
+            patient = now - one.waiting_since < BACKGROUND_PATIENCE_S
+            count = running[one.request.uid] if patient else 0
+            return is_background(one, now), count, one.times.received, one.id
+
+        self._waiting.sort(key=turn)
 
 
 def is_background(sequence: Sequence, now: float) -> bool:

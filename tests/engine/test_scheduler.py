@@ -97,6 +97,20 @@ def test_nobody_overtakes_a_large_request_at_the_head() -> None:
     assert scheduler.admit(0.0) == [large, small]
 
 
+@pytest.mark.row("B6")
+def test_of_scarce_cells_a_user_without_any_gets_the_next() -> None:
+    scheduler = scheduler_over(RecordingBackend(cells=100))
+    first, second, third = (waiting(scheduler, [1], max_tokens=50, uid=1) for _ in range(3))
+    scheduler.admit(0.0)
+    other = waiting(scheduler, [1], max_tokens=50, uid=2)
+    scheduler.remove(first, keep_prefix=False)
+    scheduler.admit(0.0)
+    assert scheduler.running == [second, other]
+    scheduler.remove(other, keep_prefix=False)
+    scheduler.admit(0.0)
+    assert scheduler.running == [second, third]
+
+
 def test_no_more_run_than_there_are_sequence_ids() -> None:
     backend = RecordingBackend(sequences=2)
     scheduler = scheduler_over(backend)

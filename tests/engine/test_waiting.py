@@ -1,4 +1,5 @@
-"""The queue: interactive before background, in the order of arrival, and patience has an end."""
+"""The queue: interactive before background, who has least running first, then in the order of
+arrival; and patience has an end."""
 
 from __future__ import annotations
 
@@ -13,8 +14,8 @@ BACKGROUND = Priority.BACKGROUND
 INTERACTIVE = Priority.INTERACTIVE
 
 
-def queue_of(*sequences: Sequence) -> WaitingQueue:
-    queue = WaitingQueue()
+def queue_of(*sequences: Sequence, running: list[Sequence] | None = None) -> WaitingQueue:
+    queue = WaitingQueue(running or [])
     for one in sequences:
         queue.add(one)
     return queue
@@ -64,6 +65,41 @@ def test_background_that_has_waited_long_enough_keeps_its_place_by_arrival() -> 
     queue = queue_of(chat, background)
     assert queue.head(BACKGROUND_PATIENCE_S - 0.001) is chat
     assert queue.head(BACKGROUND_PATIENCE_S) is background
+
+
+@pytest.mark.row("B6")
+def test_the_user_who_has_fewest_running_goes_first() -> None:
+    running = [sequence_of(uid=1), sequence_of(uid=1), sequence_of(uid=2)]
+    flood, second, newcomer = (sequence_of(uid=uid, received=float(uid)) for uid in (1, 2, 3))
+    assert order(queue_of(flood, second, newcomer, running=running), 3.0) == [
+        newcomer,
+        second,
+        flood,
+    ]
+
+
+def test_who_runs_now_counts_and_not_who_ran_before() -> None:
+    running = [sequence_of(uid=1)]
+    first, other = sequence_of(uid=1, received=1.0), sequence_of(uid=2, received=2.0)
+    queue = queue_of(first, other, running=running)
+    assert queue.head(2.0) is other
+    running.clear()
+    assert queue.head(2.0) is first
+
+
+def test_background_does_not_go_before_interactive_for_having_nothing_running() -> None:
+    chat = sequence_of(uid=1, priority=INTERACTIVE)
+    background = sequence_of(uid=2, priority=BACKGROUND)
+    queue = queue_of(background, chat, running=[sequence_of(uid=1)])
+    assert queue.head(0.0) is chat
+
+
+def test_one_that_has_waited_long_enough_goes_by_its_arrival() -> None:
+    flood = sequence_of(uid=1, received=0.0)
+    newcomer = sequence_of(uid=2, received=5.0)
+    queue = queue_of(flood, newcomer, running=[sequence_of(uid=1)])
+    assert queue.head(BACKGROUND_PATIENCE_S - 0.001) is newcomer
+    assert queue.head(BACKGROUND_PATIENCE_S) is flood
 
 
 @pytest.mark.parametrize(
