@@ -40,9 +40,9 @@ class Fault:
 # four times in that time at most, which leaves one for an engine that is stopped for good.
 ENGINE_KILL_EVERY_S = 16.5
 # Fronts die in the first part of the run only: the last one is to grow old enough for a leak to
-# show.
-FRONT_KILLS_UNTIL = 0.62
-FRONT_KILL_EVERY_S = 30.0
+# show behind its warm-up (report.py).
+FRONT_KILLS_UNTIL = 0.5
+FRONT_KILL_EVERY_S = 25.0
 STOP_EVERY_S = 70.0
 DISK_EVERY_S = 60.0
 
