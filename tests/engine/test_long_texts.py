@@ -214,7 +214,7 @@ def test_the_opening_of_an_answer_is_found_without_tokenizing_the_prompt_again()
 
 def test_after_any_order_of_texts_cancels_and_steps_each_has_ended_once() -> None:
     draw = Random(8)
-    for _ in range(30):
+    for _ in range(10):
         engine, backend = begun(Script())
         events: list[Event] = []
         requests: list[EngineRequest] = []
