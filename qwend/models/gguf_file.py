@@ -19,6 +19,9 @@ MAX_HEADER_BYTES = 256 << 20
 # Large enough that reading is not the cost of a scan, small enough to not matter in memory.
 WINDOW_BYTES = 1 << 18
 
+# What a message quotes of a file may be a MiB long there.
+MAX_SAID_CHARACTERS = 300
+
 AGAIN = "the file is damaged or incomplete: download it again"
 
 U32 = struct.Struct("<I")
@@ -37,7 +40,7 @@ class GgufFile:
         self.path = path or "the model file"
 
     def bad(self, field: str, offset: int, what: str, to_do: str = AGAIN) -> ModelError:
-        return ModelError(f"{self.path}: {field} at byte {offset}: {what}; {to_do}")
+        return ModelError(f"{self.path}: {short(field)} at byte {offset}: {short(what)}; {to_do}")
 
     def read(self, offset: int, count: int, field: str) -> bytes:
         """Exactly `count` bytes; the caller has limited `count`."""
@@ -110,3 +113,10 @@ class GgufFile:
         """Up to WINDOW_BYTES more than `least_bytes` from `base` on."""
         spare = min(self.size, MAX_HEADER_BYTES) - base
         return self.read(base, max(least_bytes, min(WINDOW_BYTES, spare)), field)
+
+
+def short(said: str) -> str:
+    """The beginning of what may quote a file, and its end."""
+    if len(said) <= MAX_SAID_CHARACTERS:
+        return said
+    return f"{said[: MAX_SAID_CHARACTERS // 2]} ... {said[-MAX_SAID_CHARACTERS // 2 :]}"

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Mapping
 
 from qwend.errors import ModelError
-from qwend.models.gguf_file import GgufFile
+from qwend.models.gguf_file import GgufFile, short
 from qwend.models.gguf_header import SCALARS, Field, ValueType
 
 CONVERT = "convert the model again with a current llama.cpp"
@@ -33,7 +33,7 @@ class Metadata:
         return iter(self._fields)
 
     def missing(self, key: str) -> ModelError:
-        return ModelError(f"{self._file.path}: the header has no {key!r}; {CONVERT}")
+        return ModelError(f"{self._file.path}: the header has no {short(repr(key))}; {CONVERT}")
 
     def bad(self, key: str, what: str, to_do: str = CONVERT) -> ModelError:
         return self._file.bad(repr(key), self._fields[key].offset, what, to_do)

@@ -237,6 +237,9 @@ def judge(mutant: Mutant, path: Path, loads: Loads, check: PreCheck, undisturbed
         # The very words: they name the field, and the byte where it is.
         expected = refusal if mutant.data or mutant.sparse_bytes else "is empty"
         assert expected in end["message"]
+        # What it quotes of the file says nothing to a terminal, and is short.
+        assert end["message"].isprintable()
+        assert len(end["message"]) < 2_500
         outcome = "refused before" if refusal else "refused by the engine"
     loads.outcomes[mutant.kind, outcome] += 1
     assert loads.serving() == str(guide_path())

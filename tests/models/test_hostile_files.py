@@ -18,7 +18,7 @@ from qwend.errors import ModelError
 from qwend.models import GgufFacts, check_gguf
 from qwend.models.gguf import MAX_FIELDS, MAX_STRINGS, MAX_TENSORS
 from qwend.models.vocabulary_check import MAX_VOCABULARY
-from tests.models.support.gguf_builder import number, strings, text, tiny_model, u32, u64
+from tests.models.support.gguf_builder import number, string, strings, text, tiny_model, u32, u64
 
 LIMIT_S = 5.0
 LIMIT_BYTES = 64 << 20
@@ -139,6 +139,20 @@ def test_a_model_that_goes_on_for_100_gib_behind_its_end_is_not_given_to_the_eng
     assert "bytes come behind it" in said
     for padding in (1, 4096, 1 << 20):
         assert isinstance(outcome(data + bytes(padding)), GgufFacts)
+
+
+@pytest.mark.parametrize(
+    "key", ["general.architecture", "general.type", "tokenizer.ggml.model", "qwen2.\x1b[2J" * 20]
+)
+def test_of_a_long_text_a_message_quotes_little(key: str) -> None:
+    # As long as a text may be: the client's frames are a MiB at most.
+    for value in ("a" * 1_000_000, "qwen2" + "\x1b]0;x\7" * 100_000):
+        model = tiny_model()
+        model.fields[key] = string(value)
+        said = outcome(model.build())
+        if isinstance(said, str):
+            assert said.isprintable()
+            assert len(said) < 1_000
 
 
 def test_strings_that_fill_100_gib_are_not_walked(tmp_path: Path) -> None:

@@ -29,6 +29,8 @@ FLASH_ATTENTION = {
 KV_TYPES = {"f16": llama_cpp.GGML_TYPE_F16, "q8_0": llama_cpp.GGML_TYPE_Q8_0}
 
 
+# Of a line of llama.cpp's log; what explains a failure has about 150.
+LINE_CHARACTERS = 500
 # Part of the loading after which the pages that were read are let go of.
 RELEASE_EACH = 0.1
 
@@ -54,14 +56,21 @@ class NativeLog:
     def _write(self, level: int, text: bytes, _user_data: Any) -> None:
         if level != _CONTINUED:
             self._level = level
-        line = text.decode("utf-8", "replace")
         if self._level == _ERROR:
-            self._errors = [*self._errors[-3:], line.strip()]
-            complain(line.rstrip("\n"))
+            line = told(text)
+            self._errors = [*self._errors[-3:], line]
+            complain(line)
 
     @property
     def last_errors(self) -> str:
         return "; ".join(line for line in self._errors if line) or "llama.cpp gave no reason"
+
+
+def told(text: bytes) -> str:
+    """A line of llama.cpp's that may be shown: it quotes the file, which may say anything."""
+    line = text.decode("utf-8", "replace").strip()
+    line = "".join(one if one.isprintable() else "?" for one in line[: LINE_CHARACTERS + 1])
+    return line if len(line) <= LINE_CHARACTERS else f"{line[:LINE_CHARACTERS]} ..."
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,8 @@ from qwend.engine.llama.backend import LlamaBackend, open_llama
 from qwend.engine.llama.loading import repacking_is_safe
 from qwend.engine.llama.threadpool import built_with_openmp
 from qwend.errors import ModelError
+from tests.models.support.gguf_builder import text
+from tests.models.support.gguf_mutations import RawGguf
 from tests.support.tiny_model import (
     TRAIN_CONTEXT,
     VOCAB_SIZE,
@@ -112,6 +114,24 @@ def test_a_truncated_model_is_a_model_error(tmp_path: Path, tiny_model: Path, ke
     path.write_bytes(whole[: int(len(whole) * kept)])
     with pytest.raises(ModelError, match="cannot load the model"):
         open_llama(settings(path), lambda _fraction: None)
+
+
+@pytest.mark.row("E3")
+@pytest.mark.parametrize("name", ["a" * 70_000, "\x1b]0;owned\7\x1b[2J\nx", "\u202eb"])
+def test_what_llama_cpp_quotes_of_a_file_is_short_and_says_nothing_to_a_terminal(
+    tmp_path: Path, tiny_model: Path, name: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    model = RawGguf.of(tiny_model.read_bytes())
+    (tokenizer,) = (one for one in model.fields if one.key == b"tokenizer.ggml.pre")
+    tokenizer.body = text(name)
+    path = tmp_path / "m.gguf"
+    path.write_bytes(model.build())
+    with pytest.raises(ModelError, match="unknown pre-tokenizer type") as refused, opened(path):
+        pass
+    lines = capfd.readouterr().err.splitlines()
+    assert lines
+    assert all(one.isprintable() and len(one) < 600 for one in (str(refused.value)[:599], *lines))
+    assert len(str(refused.value)) < 2_500
 
 
 def test_a_directory_is_a_model_error(tmp_path: Path) -> None:
