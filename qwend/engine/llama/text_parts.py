@@ -56,11 +56,20 @@ class TextParts:
 
     def _end(self, data: bytes, start: int, size: int) -> int:
         horizon = min(start + LONGEST_BYTES, len(data))
-        word = self._word_ends and self._word_ends.first(data, start + size, horizon)
+        word = self._word_end(data, start, size, horizon)
         whole, enough = self._whole(data, start, word or horizon, size)
         if whole and (enough or not word):
             return whole
         return word or len(data)
+
+    def _word_end(self, data: bytes, start: int, size: int, horizon: int) -> int | None:
+        if self._word_ends is None:
+            return None
+        word = self._word_ends.first(data, start + size, horizon)
+        if word is None and horizon < len(data):
+            # A long word follows: it is to be a part of its own.
+            word = self._word_ends.last(data, start + 1, min(start + size, horizon))
+        return word
 
     def _whole(self, data: bytes, start: int, end: int, size: int) -> tuple[int, bool]:
         """Behind the last token found as a whole up to `end`, and whether there is enough for a

@@ -15,7 +15,7 @@ white space. Not every end is found, only what is one beyond doubt.
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Iterator
 from unicodedata import ucd_3_2_0
 
 PRE_TOKENIZERS = frozenset({"qwen2", "deepseek-r1-qwen", "qwen35"})
@@ -50,10 +50,16 @@ class WordEnds:
 
     def first(self, data: bytes, start: int, end: int) -> int | None:
         """The first position of these bytes, valid UTF-8, at which a word certainly ends."""
+        return next(self._certain(data, start, end), None)
+
+    def last(self, data: bytes, start: int, end: int) -> int | None:
+        """The last such position."""
+        return max(self._certain(data, start, end), default=None)
+
+    def _certain(self, data: bytes, start: int, end: int) -> Iterator[int]:
         for found in self._ends.finditer(data, start, end):
             if data[found.start() - 1] < 128 or _is_behind_letter(data, found.start()):
-                return found.start()
-        return None
+                yield found.start()
 
 
 def _is_behind_letter(data: bytes, at: int) -> bool:
