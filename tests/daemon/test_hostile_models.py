@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import threading
 import time
 import tracemalloc
@@ -220,7 +221,17 @@ def most_memory(daemon: RunningDaemon) -> int:
     raise AssertionError("the kernel does not say")
 
 
-def judge(mutant: Mutant, path: Path, loads: Loads, check: PreCheck, undisturbed: str) -> None:
+@pytest.fixture(scope="module")
+def guide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One that nobody trains meanwhile."""
+    path = tmp_path_factory.mktemp("guide") / "guide.gguf"
+    shutil.copyfile(guide_path(), path)
+    return path
+
+
+def judge(
+    mutant: Mutant, path: Path, guide: Path, loads: Loads, check: PreCheck, undisturbed: str
+) -> None:
     """Load one file, and see that it ended as it must; the guide serves afterwards."""
     mutant.write(path)
     refusal, began = check.refusal(path), time.monotonic()
@@ -229,7 +240,7 @@ def judge(mutant: Mutant, path: Path, loads: Loads, check: PreCheck, undisturbed
         assert not refusal
         assert end["finish_reason"] == "loaded"
         assert loads.serving() == str(path)
-        assert loads.load(guide_path())["op"] == "done"
+        assert loads.load(guide)["op"] == "done"
         loads.foreign.append((began, time.monotonic()))
         outcome = "loaded"
     else:
@@ -242,28 +253,30 @@ def judge(mutant: Mutant, path: Path, loads: Loads, check: PreCheck, undisturbed
         assert len(end["message"]) < 2_500
         outcome = "refused before" if refusal else "refused by the engine"
     loads.outcomes[mutant.kind, outcome] += 1
-    assert loads.serving() == str(guide_path())
+    assert loads.serving() == str(guide)
     assert loads.asked() == undisturbed
 
 
 @pytest.mark.timeout(0 if MUTANTS > 100 else 300)
-def test_no_wrong_model_ends_the_daemon_or_the_answers_of_the_model_before(tmp_path: Path) -> None:
+def test_no_wrong_model_ends_the_daemon_or_the_answers_of_the_model_before(
+    tmp_path: Path, guide: Path
+) -> None:
     tiny, path = write_tiny_model(tmp_path / "tiny.gguf"), tmp_path / "model.gguf"
     check = PreCheck()
     print(f"QWEND_TEST_SEED={SEED}")
-    with running_daemon("--model", str(guide_path()), **SETTINGS) as daemon, daemon.raw() as client:
+    with running_daemon("--model", str(guide), **SETTINGS) as daemon, daemon.raw() as client:
         loads, asker = Loads(client), Asker(daemon)
         undisturbed = loads.asked()
         assert "daemon" in undisturbed
         # One switch and back, after which everything is there that stays.
-        assert [loads.load(one)["op"] for one in (tiny, guide_path())] == ["done", "done"]
+        assert [loads.load(one)["op"] for one in (tiny, guide)] == ["done", "done"]
         wait_until(loads.are_all_that_is_left, "nobody else is there")
         wait_until(lambda: Left.by(daemon).engines == 1, "the engine before has ended")
         before, memory = Left.by(daemon), most_memory(daemon)
-        bases = [guide_path().read_bytes(), tiny.read_bytes()]
+        bases = [guide.read_bytes(), tiny.read_bytes()]
         with asker.asking():
             for mutant in itertools.islice(mutants(SEED, bases), MUTANTS):
-                judge(mutant, path, loads, check, undisturbed)
+                judge(mutant, path, guide, loads, check, undisturbed)
         wait_until(loads.are_all_that_is_left, "nobody else is there")
         with suppress(AssertionError):
             wait_until(lambda: Left.by(daemon).is_within(before), "it holds what it held before")
@@ -290,7 +303,9 @@ def test_no_wrong_model_ends_the_daemon_or_the_answers_of_the_model_before(tmp_p
 
 
 @pytest.mark.row("E5")
-def test_what_is_no_model_at_all_is_named_and_the_model_before_answers_on(tmp_path: Path) -> None:
+def test_what_is_no_model_at_all_is_named_and_the_model_before_answers_on(
+    tmp_path: Path, guide: Path
+) -> None:
     pipe, dangling = tmp_path / "pipe.gguf", tmp_path / "dangling.gguf"
     os.mkfifo(pipe)
     dangling.symlink_to(tmp_path / "gone")
@@ -305,13 +320,13 @@ def test_what_is_no_model_at_all_is_named_and_the_model_before_answers_on(tmp_pa
         "../guide": "from the root on",
         "guide\n": "cannot be the name of a model",
     }
-    with running_daemon("--model", str(guide_path()), **SETTINGS) as daemon, daemon.raw() as client:
+    with running_daemon("--model", str(guide), **SETTINGS) as daemon, daemon.raw() as client:
         loads = Loads(client)
         undisturbed, before = loads.asked(), Left.by(daemon)
         for model, reason in refused.items():
             end = loads.load(model)
             assert (end["op"], end.get("code")) == ("error", "model_error"), end
             assert reason in end["message"]
-        assert loads.serving() == str(guide_path())
+        assert loads.serving() == str(guide)
         assert loads.asked() == undisturbed
         wait_until(lambda: Left.by(daemon).is_within(before), f"it holds what it held, {before}")
