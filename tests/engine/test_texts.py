@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from qwend.engine.request import ChatTurn, EngineRequest
 from qwend.engine.texts import SHORT, Text, Texts
 from tests.support.engine import ask
+
+pytestmark = pytest.mark.row("A6")
 
 
 def text_of(request: EngineRequest) -> Text:
