@@ -1,9 +1,8 @@
 """The broker: between the sessions of the clients and the engine.
 
 Owns the journal and the admission, and with them the promise that every accepted request ends in
-exactly one `done` or `error`. Knows nothing of sockets or processes: sessions come as Owners, an
-engine as a function that takes messages (line.py). There is one line for what comes from now on;
-while the model is being changed there is another, over which what was begun goes on to its end.
+exactly one `done` or `error`. Knows nothing of sockets or processes: sessions come as Owners, and
+which engine has what is known to its lines (lines.py).
 
 The only arrow against the flow is `cancel`: a client's cancel, a disconnect, a deadline, a slow
 reader and a drain are all that one call to the engine.
@@ -12,7 +11,7 @@ reader and a drain are all that one call to the engine.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import count
 
@@ -24,11 +23,11 @@ from qwend.daemon.conversations import Conversations
 from qwend.daemon.energy_ledger import EnergyLedger
 from qwend.daemon.journal import CREDIT_WINDOW, Entry, Journal, Owner, Timer
 from qwend.daemon.kept_requests import KeptRequests, Left
-from qwend.daemon.line import Arrival, Line, SendToEngine
+from qwend.daemon.line import Line
+from qwend.daemon.lines import Lines
 from qwend.daemon.resolve import Resolver, Submitted, priority_of
 from qwend.daemon.stalled import LOOK_EVERY_S, Stalled
 from qwend.daemon.translate import as_message
-from qwend.engine import hop
 from qwend.engine.continuation import AnswerSoFar
 from qwend.engine.events import Event, Failed, Finished, Gauges, Produced, Queued, Started
 from qwend.engine.request import PUBLIC_UID, EngineRequest, Kind
@@ -65,17 +64,16 @@ class Broker:
         self.journal = Journal()
         self.resolver = Resolver(config.sampling, config.chat)
         self.conversations = conversations or Conversations(SessionsConfig(), None)
-        self.line = Line()
-        """Over which everything goes that no engine has begun."""
         # The engine has a row for everyone who decodes, so no more run than it has rows.
         places = min(config.engine.max_sequences, config.engine.ubatch)
         self.admission = Admission(config.limits, places, clock)
         self._blame = Blame(clock)
+        self._ids = count(1)
+        self.lines = Lines(self.journal, self._blame, lambda: next(self._ids), self._fail)
         self.continuity = Continuity(self, kept or KeptRequests(None), clock, call_later)
         self._clock = clock
         self._energy = energy if energy is not None else EnergyLedger(lambda: None)
         self._call_later = call_later
-        self._ids = count(1)
         self._refusal: tuple[ErrorCode, str] | None = None
         self._stalled = Stalled()
         self._looking: Timer | None = None
@@ -85,7 +83,6 @@ class Broker:
         self._empty.set()
         self.idle_since_s = clock()
         """Since when no request is open, where none is."""
-        self._fewer = asyncio.Event()
 
     async def emptied(self) -> None:
         """Return once no request is open."""
@@ -98,75 +95,7 @@ class Broker:
     @property
     def gauges(self) -> Gauges | None:
         """Of the engine that takes new requests."""
-        return self.line.gauges
-
-    def attach_engine(self, send: SendToEngine, line: Line | None = None) -> None:
-        """An engine is ready: what waited for one goes to it now, begun answers too.
-
-        line: whose engine; None: that of new requests.
-        """
-        line = line or self.line
-        line.send, line.arrival = send, None
-        self._hand_over_all()
-
-    def engine_lost(self, reason: str, line: Line | None = None) -> None:
-        """The engine died: the next one goes on with what it was working on, unless it was the
-        request that it died of."""
-        line = line or self.line
-        line.send = line.gauges = None
-        at_work = [entry for entry in self.journal if entry.at_engine and entry.line is line]
-        for entry in at_work:
-            entry.at_engine = False
-        self._fewer.set()
-        culprit = self._blame.died(at_work)
-        if culprit is not None:
-            self._fail(culprit, ErrorCode.POISON_REQUEST, f"{reason}, twice over this request")
-        for entry in at_work:
-            if entry is not culprit:
-                entry.owner.send(Progress(entry.client_id, "recovering", entry.produced, 0))
-        if line is not self.line:  # what it had not begun need not wait for it
-            self._hand_over_all()
-
-    def switch(self, line: Line) -> None:
-        """From now on everything that no engine has begun goes over this line."""
-        self.line = line
-        self._hand_over_all()
-
-    def recall(self, line: Line) -> None:
-        """What is at this line's engine and was not begun goes over the line of new requests."""
-        for entry in self.journal:
-            if entry.at_engine and entry.line is line and not entry.begun:
-                self._tell_engine_to_stop(entry)
-                # Under another id: what that engine still says of the old one finds nothing.
-                self.journal.hand(entry, entry.owner, entry.client_id, next(self._ids))
-                self._hand_over(entry)
-
-    def bound_to(self, line: Line) -> int:
-        """Requests that nobody but this line's engine can end."""
-        return sum(
-            entry.line is line and not entry.settling and (entry.at_engine or entry.begun)
-            for entry in self.journal
-        )
-
-    async def fewer_bound_to(self, line: Line) -> AsyncIterator[int]:
-        """Yield how many are bound to it, now and when one has ended, as long as there are any."""
-        while left := self.bound_to(line):
-            self._fewer.clear()
-            yield left
-            await self._fewer.wait()
-
-    def arriving(self, line: Line, arrival: Arrival) -> None:
-        """Tell those who wait for this line's engine how far it is."""
-        line.arrival = arrival
-        for entry in self.journal:
-            if entry.forwarded and not entry.at_engine and self._line_of(entry) is line:
-                self._tell_arrival(entry, arrival)
-
-    def fail_line(self, line: Line, code: ErrorCode, message: str) -> None:
-        """This line's engine will not come back: end what waits for it."""
-        for entry in self.journal:
-            if entry.forwarded and not entry.settling and self._line_of(entry) is line:
-                self._fail(entry, code, message)
+        return self.lines.current.gauges
 
     def refuse(self, code: ErrorCode, message: str) -> None:
         """From now on new requests get this error; accepted ones go on."""
@@ -209,7 +138,7 @@ class Broker:
         request = self._request(owner, left.message, left.received_s)
         entry = Entry(request, left.client_id, owner, allowance=left.allowance, granted=granted)
         entry.message, entry.so_far = left.message, so_far
-        entry.line = self.line if entry.begun else None
+        entry.line = self.lines.current if entry.begun else None
         if left.last is None:
             entry.turn = self.conversations.turn(owner.uid, left.message)
         if entry.turn is not None:
@@ -229,14 +158,14 @@ class Broker:
     def go_on(self, entry: Entry, *, waited: bool) -> None:
         """It has a reader again. waited: it has had none, and no place."""
         if not waited:
-            self._grant(entry)
+            self.lines.grant(entry)
         elif not entry.settling:
             self._let_in(entry)
 
     def leave(self, entries: list[Entry]) -> None:
         """The next front goes on with these."""
         for entry in entries:
-            self._tell_engine_to_stop(entry)
+            self.lines.take_back(entry)
             self.journal.leave(entry)
         self._note_fewer()
 
@@ -245,20 +174,13 @@ class Broker:
             message, request_id=next(self._ids), uid=owner.uid, received_s=received_s
         )
 
-    def _tell_engine_to_stop(self, entry: Entry) -> None:
-        if entry.at_engine and entry.line is not None and entry.line.send is not None:
-            entry.line.send(hop.cancel(entry.id))
-        entry.at_engine = False
-
     def cancel(self, owner: Owner, client_id: int) -> None:
         """A client's cancel. An id that has ended, or never was, is no fault: cancels race."""
         entry = self.journal.of_client(owner, client_id)
         if entry is None or entry.settling:
             return
         entry.unwanted = True
-        if entry.at_engine and entry.line is not None and entry.line.send is not None:
-            entry.line.send(hop.cancel(entry.id))  # its `done` comes from the engine
-        else:
+        if not self.lines.cancel(entry):  # else its `done` comes from the engine
             self._event(entry, _cancelled_here(entry, self._clock()))
 
     def allow(self, owner: Owner, client_id: int, tokens: int) -> None:
@@ -267,7 +189,7 @@ class Broker:
         if entry is not None and entry.allowance is not None:
             entry.allowance += tokens
             self.continuity.allowed(entry, entry.allowance)
-            self._grant(entry)
+            self.lines.grant(entry)
 
     def drop(self, owner: Owner) -> None:
         """The owner is gone: its requests end, and there is nobody to tell; those that can be gone
@@ -280,7 +202,7 @@ class Broker:
 
     def _park(self, entry: Entry) -> None:
         """Free what it holds; another connection may go on with it."""
-        self._tell_engine_to_stop(entry)
+        self.lines.take_back(entry)
         if not entry.settling:
             self._leave_admission(entry)
         self.continuity.park(entry, next(self._ids))
@@ -294,13 +216,13 @@ class Broker:
     def resume(self, owner: Owner) -> None:
         """The owner reads again: its requests may go on."""
         for entry in self.journal.of_owner(owner):
-            self._grant(entry)
+            self.lines.grant(entry)
 
     def handle(self, events: Sequence[Event], line: Line | None = None) -> None:
         """What the engine of a line reports of requests."""
         for event in events:
             if isinstance(event, Gauges):
-                (line or self.line).gauges = event
+                (line or self.lines.current).gauges = event
                 self._look_for_stalled_later()
                 continue
             request_id = getattr(event, "request_id", None)
@@ -380,7 +302,7 @@ class Broker:
             entry.turn.read(lambda said: self._go_on(entry, said))
             return
         entry.forwarded = True
-        self._hand_over(entry)
+        self.lines.hand_over(entry)
 
     def _go_on(self, entry: Entry, said: tuple[ChatMessage, ...] | QwendError) -> None:
         """Forward a request whose session was read."""
@@ -397,37 +319,6 @@ class Broker:
                 self._finish(entry, replace(entry.keeping, id=entry.client_id))
         elif not entry.parked:
             self._forward(entry)
-
-    def _hand_over_all(self) -> None:
-        for entry in self.journal:
-            if entry.forwarded:
-                self._hand_over(entry)
-
-    def _hand_over(self, entry: Entry) -> None:
-        if entry.at_engine or self._blame.holds(entry):
-            return
-        line = self._line_of(entry)
-        if line.send is None:
-            self._wait_for(line, entry)
-            return
-        entry.at_engine, entry.line = True, line
-        line.send(hop.submit(entry.for_engine()))
-        self._let_next_suspect_go(entry, over=entry.paused)
-
-    def _line_of(self, entry: Entry) -> Line:
-        return entry.line if entry.begun and entry.line is not None else self.line
-
-    def _wait_for(self, line: Line, entry: Entry) -> None:
-        wake, line.wake = line.wake, None
-        if wake is not None:
-            wake()
-        if line.arrival is not None:
-            self._tell_arrival(entry, line.arrival)
-
-    def _tell_arrival(self, entry: Entry, arrival: Arrival) -> None:
-        if not entry.begun:
-            stage, done, total = arrival.stage, arrival.done, arrival.total
-            entry.owner.send(Progress(entry.client_id, stage, done, total))
 
     def _event(self, entry: Entry, event: Event) -> None:
         message = as_message(entry.client_id, event, self._account(entry, event))
@@ -448,7 +339,7 @@ class Broker:
         elif message is not None and not (isinstance(event, Queued) and entry.so_far.started_s):
             note = entry.note
             entry.owner.send(message, lambda: self.continuity.told(entry, event, note))
-            self._grant(entry)
+            self.lines.grant(entry)
 
     def _finish(self, entry: Entry, done: Done) -> None:
         """The answer is complete; one of a session is not told so before it is on the disk."""
@@ -467,7 +358,7 @@ class Broker:
         # A slow disk holds up nobody but who waits for this `done`.
         self.continuity.keeps(entry, done)
         entry.settling, entry.forwarded = True, False
-        self._fewer.set()
+        self.lines.note_fewer()
         if not entry.parked:
             self._leave_admission(entry)
         turn.keep(done.finish_reason, kept)
@@ -481,21 +372,10 @@ class Broker:
             case Produced():
                 entry.so_far.extend(event)
                 self._energy.produced(len(event.ids))
-                self._let_next_suspect_go(entry, over=entry.paused)
+                self.lines.let_next_suspect_go(entry, over=entry.paused)
             case Finished():
                 return self._energy.ended(entry.id, event.completion_tokens)
         return None
-
-    def _let_next_suspect_go(self, entry: Entry, *, over: bool) -> None:
-        following = self._blame.next_turn(entry, over=over)
-        if following is not None:
-            self._hand_over(following)
-
-    def _grant(self, entry: Entry) -> None:
-        tokens = entry.next_grant()
-        if tokens and entry.at_engine and entry.line is not None and entry.line.send is not None:
-            entry.granted += tokens
-            entry.line.send(hop.grant(entry.id, tokens))
 
     def _expire(self, entry: Entry, limit_s: float) -> None:
         self._fail(
@@ -511,7 +391,7 @@ class Broker:
         """End it before its time."""
         if entry.settling and last is not None:
             return  # an error says that the turn is not kept, and it is on its way to the disk
-        self._tell_engine_to_stop(entry)
+        self.lines.take_back(entry)
         self._close(entry, last, failed=True)
 
     def _close(self, entry: Entry, last: DaemonMessage | None, *, failed: bool) -> None:
@@ -521,13 +401,13 @@ class Broker:
         self.continuity.end(entry, last)
         if entry.turn is not None:
             entry.turn.end()
-        self._let_next_suspect_go(entry, over=True)
+        self.lines.let_next_suspect_go(entry, over=True)
         if not (entry.settling or entry.parked):
             self._leave_admission(entry)
         self._note_fewer()
 
     def _note_fewer(self) -> None:
-        self._fewer.set()
+        self.lines.note_fewer()
         if not len(self.journal):
             self.idle_since_s = self._clock()
             self._empty.set()

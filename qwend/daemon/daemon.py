@@ -377,7 +377,7 @@ class Daemon:
         return 0 if self._broker.gauges is None else self._broker.gauges.prefix_bytes
 
     def _engine_lost(self, reason: str) -> None:
-        self._broker.engine_lost(reason)
+        self._broker.lines.lost(reason)
         self._state.move(Condition.WARMING, f"engine lost: {reason}")
         self._notifier.status(self._status_line())
 

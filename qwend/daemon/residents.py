@@ -100,7 +100,7 @@ class Residents:
     async def begin(self, tuning: Tuning) -> None:
         """Load the configured model. Raises: as `Resident.hold` and `Resident.start`."""
         self.tuning = tuning
-        self._broker.switch(self.current.line)
+        self._broker.lines.switch(self.current.line)
         await self.current.hold(self._news.loading)
         await self._start(self.current, self._news.loading)
 
@@ -189,14 +189,14 @@ class Residents:
     async def _in_turn(self, coming: Resident, told: Told) -> None:
         """There is room for one at a time."""
         before, self.coming = self.current, coming
-        self._broker.switch(coming.line)
-        self._broker.recall(before.line)
+        self._broker.lines.switch(coming.line)
+        self._broker.lines.recall(before.line)
         try:
-            async for left in self._broker.fewer_bound_to(before.line):
+            async for left in self._broker.lines.fewer_bound_to(before.line):
                 self._arriving(coming, Arrival("waiting", 0, left), told)
         except BaseException:
             self.coming = None
-            self._broker.switch(before.line)
+            self._broker.lines.switch(before.line)
             raise
         try:
             await before.close(free=True)
@@ -208,7 +208,7 @@ class Residents:
 
     def _take_over(self, coming: Resident) -> None:
         before, self.current = self.current, coming
-        self._broker.switch(coming.line)
+        self._broker.lines.switch(coming.line)
         log.info("%s answers from now on, in place of %s", coming.name, before.name)
         self._serves(coming)
         self.leaving.append(before)
@@ -216,7 +216,7 @@ class Residents:
 
     async def _see_off(self, before: Resident) -> None:
         """It ends what it has begun."""
-        async for left in self._broker.fewer_bound_to(before.line):
+        async for left in self._broker.lines.fewer_bound_to(before.line):
             log.debug("%d requests are bound to %s", left, before.name)
         await before.close()
         self.leaving.remove(before)
@@ -226,19 +226,19 @@ class Residents:
         if self.stopping:
             return
         back = self._resident(before.config)
-        self._broker.switch(back.line)
+        self._broker.lines.switch(back.line)
         try:
             await self._beside(back, lambda arrival: None)
         except QwendError as error:
             self._news.failed(f"{before.name} cannot be loaded again: {error}")
-            self._broker.fail_line(back.line, ErrorCode.MODEL_ERROR, str(error))
+            self._broker.lines.fail(back.line, ErrorCode.MODEL_ERROR, str(error))
 
     # Sleep
 
     async def _sleep(self, why: str) -> None:
         before = self.current
         # Not a moment without: whoever asks while the engine ends waits for the next.
-        self._broker.switch(Line(before.line.model, wake=self._wake))
+        self._broker.lines.switch(Line(before.line.model, wake=self._wake))
         log.info("%s is let go of: %s", before.name, why)
         self._news.asleep(why)
         await before.close(free=self.config.model.free_on_stop)
@@ -251,16 +251,16 @@ class Residents:
             if self.current.is_loaded:
                 return
             back = self._resident(self.current.config)
-            self._broker.switch(back.line)
+            self._broker.lines.switch(back.line)
             self._news.asleep("")
             try:
                 await self._beside(back, lambda arrival: None)
             except QwendError as error:
                 log.error("%s cannot be loaded again: %s", self.current.name, error)
                 message = f"the model was let go of and cannot be loaded again: {error}"
-                self._broker.fail_line(back.line, ErrorCode.MODEL_ERROR, message)
+                self._broker.lines.fail(back.line, ErrorCode.MODEL_ERROR, message)
                 # Whoever asks next has it tried again: a disk may be back by then.
-                self._broker.switch(Line(self.current.line.model, wake=self._wake))
+                self._broker.lines.switch(Line(self.current.line.model, wake=self._wake))
                 self._news.asleep(f"it could not be loaded again: {error}")
 
     # One resident
@@ -281,7 +281,7 @@ class Residents:
         await one.start(self.tuning, hooks, in_company=beside)
 
     def _ready(self, one: Resident, send: Any) -> None:
-        self._broker.attach_engine(send, one.line)
+        self._broker.lines.attach(send, one.line)
         one.attach()
         if one is self.current:
             self._serves(one)
@@ -295,7 +295,7 @@ class Residents:
             self._news.changed(one)
 
     def _lost(self, one: Resident, reason: str) -> None:
-        self._broker.engine_lost(reason, one.line)
+        self._broker.lines.lost(reason, one.line)
         if one is self.current:
             self._news.lost(reason)
 
@@ -303,7 +303,7 @@ class Residents:
         if one is self.current:
             self._news.failed(reason)
         message = f"the engine keeps dying: {reason}"
-        self._broker.fail_line(one.line, ErrorCode.ENGINE_LOST, message)
+        self._broker.lines.fail(one.line, ErrorCode.ENGINE_LOST, message)
 
     def _loading(
         self, one: Resident, first: Callable[[str, float], None], stage: str, fraction: float
@@ -318,7 +318,7 @@ class Residents:
         if arrival != coming.line.arrival:
             self.arrival = arrival
             told(arrival)
-            self._broker.arriving(coming.line, arrival)
+            self._broker.lines.arriving(coming.line, arrival)
 
     def _task(self, work: Any) -> None:
         task = asyncio.ensure_future(work)

@@ -126,7 +126,7 @@ class Supervisor:
             raise (ModelError if self._complaint else EngineLost)(self.reason)
 
     async def stop(self) -> None:
-        """End the engine, or give up the one that is coming. If this is cancelled, it ends alone."""
+        """End the engine, or give up the one that is coming; cancelled, it ends by itself."""
         self._stopping = True
         self._stop_looking()
         try:

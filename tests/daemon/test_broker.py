@@ -36,7 +36,7 @@ def broker(timers: FakeTimers) -> Broker:
 @pytest.fixture
 def engine(broker: Broker) -> FakeEngine:
     engine = FakeEngine()
-    broker.attach_engine(engine)
+    broker.lines.attach(engine)
     return engine
 
 
@@ -192,11 +192,11 @@ def test_cancel_of_one_that_waits_is_answered_here_and_it_never_runs(
 
 def test_cancel_without_an_engine_is_answered_here(broker: Broker, engine: FakeEngine) -> None:
     owner = FakeOwner()
-    broker.engine_lost("gone")
+    broker.lines.lost("gone")
     broker.submit(owner, complete(0))
     broker.cancel(owner, 0)
     assert owner.done_of(0).finish_reason == "cancelled"
-    broker.attach_engine(second := FakeEngine())
+    broker.lines.attach(second := FakeEngine())
     assert second.submitted == []
 
 
@@ -269,8 +269,8 @@ def test_a_lost_engine_ends_nothing_that_ran_or_waited(broker: Broker, engine: F
     owner = FakeOwner()
     for client_id in range(3):
         broker.submit(owner, complete(client_id))
-    broker.engine_lost("killed by SIGSEGV")
-    broker.attach_engine(second := FakeEngine())
+    broker.lines.lost("killed by SIGSEGV")
+    broker.lines.attach(second := FakeEngine())
     for number in range(3):
         assert len(second.submitted) == number + 1
         broker.handle([finished(second.submitted[number])])
@@ -282,9 +282,9 @@ def test_the_next_engine_goes_on_where_the_last_one_was(broker: Broker, engine: 
     broker.submit(owner, complete(4))
     (request_id,) = engine.submitted
     broker.handle([Started(request_id, 5, 2, 100.5), Produced(request_id, 0, (7, 8), "xy", 103.0)])
-    broker.engine_lost("killed by SIGSEGV")
+    broker.lines.lost("killed by SIGSEGV")
     assert owner.messages[-1] == Progress(4, "recovering", 2, 0)
-    broker.attach_engine(second := FakeEngine())
+    broker.lines.attach(second := FakeEngine())
     (message,) = second.messages
     request = EngineRequest.from_map(message["request"])
     assert request.id == request_id
@@ -300,8 +300,8 @@ def test_what_the_engine_had_only_queued_starts_as_if_nothing_had_happened(
     owner = FakeOwner()
     broker.submit(owner, complete(4))
     broker.handle([Queued(engine.submitted[0], 3)])
-    broker.engine_lost("gone")
-    broker.attach_engine(second := FakeEngine())
+    broker.lines.lost("gone")
+    broker.lines.attach(second := FakeEngine())
     assert EngineRequest.from_map(second.messages[0]["request"]).continuation is None
 
 
@@ -310,11 +310,11 @@ def test_cancel_between_two_engines_tells_what_was_made(broker: Broker, engine: 
     broker.submit(owner, complete(4))
     (request_id,) = engine.submitted
     broker.handle([Started(request_id, 5, 2, 100.5), Produced(request_id, 0, (7, 8), "xy", 103.0)])
-    broker.engine_lost("gone")
+    broker.lines.lost("gone")
     broker.cancel(owner, 4)
     done = owner.done_of(4)
     assert (done.finish_reason, done.usage) == ("cancelled", Usage(5, 2, 2))
-    broker.attach_engine(second := FakeEngine())
+    broker.lines.attach(second := FakeEngine())
     assert second.messages == []
 
 
@@ -322,10 +322,10 @@ def test_a_request_that_comes_without_an_engine_runs_with_the_next(
     broker: Broker, engine: FakeEngine
 ) -> None:
     owner = FakeOwner()
-    broker.engine_lost("gone")
+    broker.lines.lost("gone")
     broker.submit(owner, complete(0))
     assert owner.messages == []
-    broker.attach_engine(second := FakeEngine())
+    broker.lines.attach(second := FakeEngine())
     assert len(second.submitted) == 1
 
 
@@ -333,7 +333,7 @@ def test_a_lost_engine_has_no_gauges(broker: Broker, engine: FakeEngine) -> None
     gauges = Gauges(9, 3, 1, 400, 0, 50.0, 200.0)
     broker.handle([gauges])
     assert broker.gauges == gauges
-    broker.engine_lost("gone")
+    broker.lines.lost("gone")
     assert broker.gauges is None
 
 

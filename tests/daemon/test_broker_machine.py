@@ -212,7 +212,7 @@ class BrokerMachine(RuleBasedStateMachine):
     @rule()
     def engine_dies(self) -> None:
         self.engine = None
-        self.broker.engine_lost("killed")
+        self.broker.lines.lost("killed")
 
     @initialize()
     def first_engine(self) -> None:
@@ -222,7 +222,7 @@ class BrokerMachine(RuleBasedStateMachine):
     @rule()
     def engine_is_ready(self) -> None:
         self.engine = ModelEngine(self.broker)
-        self.broker.attach_engine(self.engine)
+        self.broker.lines.attach(self.engine)
 
     @precondition(lambda self: not self.refusing)
     @rule(sure=st.integers(0, 3))

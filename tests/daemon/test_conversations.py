@@ -66,7 +66,7 @@ class Front:
             conversations=self.conversations,
         )
         self.engine = FakeEngine()
-        self.broker.attach_engine(self.engine)
+        self.broker.lines.attach(self.engine)
 
     def ask(self, owner: FakeOwner, client_id: int, text: str, session: str = "a") -> None:
         """Up to the engine."""
@@ -309,8 +309,8 @@ def test_a_turn_on_its_way_to_the_disk_ends_as_it_was(front: Front) -> None:
     front.finish()
     front.broker.cancel(owner, 0)
     front.timers.advance(10.0)
-    front.broker.engine_lost("it died")
-    front.broker.attach_engine(front.engine)
+    front.broker.lines.lost("it died")
+    front.broker.lines.attach(front.engine)
     front.broker.fail_all(None, ErrorCode.SHUTTING_DOWN, "stopping")
     assert owner.ends_of(0) == []
     assert len(front.engine.submitted) == 1
@@ -363,10 +363,10 @@ def test_a_session_that_cannot_be_read_is_an_error_and_never_computed(front: Fro
 def test_a_request_whose_session_is_read_outlives_an_engine(front: Front) -> None:
     owner = FakeOwner()
     front.broker.submit(owner, chat(0, "one"))
-    front.broker.engine_lost("it died")
+    front.broker.lines.lost("it died")
     front.keeper.work()
     assert front.engine.submitted == []
-    front.broker.attach_engine(front.engine)
+    front.broker.lines.attach(front.engine)
     assert len(front.engine.submitted) == 1
     assert owner.messages == []
 

@@ -23,7 +23,7 @@ def broker() -> Broker:
 @pytest.fixture
 def old(broker: Broker) -> FakeEngine:
     engine = FakeEngine()
-    broker.attach_engine(engine)
+    broker.lines.attach(engine)
     return engine
 
 
@@ -32,17 +32,18 @@ def begin(broker: Broker, engine: FakeEngine, owner: FakeOwner, client_id: int) 
     broker.submit(owner, complete(client_id, seed=1))
     request_id = engine.submitted[-1]
     broker.handle(
-        [Started(request_id, 5, 2, 100.5), Produced(request_id, 0, (7,), "x", 101.0)], broker.line
+        [Started(request_id, 5, 2, 100.5), Produced(request_id, 0, (7,), "x", 101.0)],
+        broker.lines.current,
     )
     return request_id
 
 
 def switched(broker: Broker) -> tuple[Line, FakeEngine]:
     """From now on another engine takes what is new; the line of the one before."""
-    before, new = broker.line, FakeEngine()
+    before, new = broker.lines.current, FakeEngine()
     line = Line("new")
-    broker.attach_engine(new, line)
-    broker.switch(line)
+    broker.lines.attach(new, line)
+    broker.lines.switch(line)
     return before, new
 
 
@@ -53,7 +54,7 @@ def test_what_was_begun_goes_on_where_it_was_begun(broker: Broker, old: FakeEngi
     broker.submit(owner, complete(2))
     assert new.submitted != []
     assert begun not in new.submitted
-    assert broker.bound_to(before) == 1
+    assert broker.lines.bound_to(before) == 1
     broker.allow(owner, 1, 5)
     broker.cancel(owner, 1)
     assert old.cancelled == [begun]
@@ -66,10 +67,10 @@ def test_the_engine_that_it_was_begun_on_may_die_and_only_its_next_goes_on_with_
     owner = FakeOwner()
     begun = begin(broker, old, owner, 1)
     before, new = switched(broker)
-    broker.engine_lost("it died", before)
+    broker.lines.lost("it died", before)
     assert new.submitted == []
     again = FakeEngine()
-    broker.attach_engine(again, before)
+    broker.lines.attach(again, before)
     assert again.submitted == [begun]
 
 
@@ -80,7 +81,7 @@ def test_what_the_engine_that_died_had_not_begun_goes_to_the_new_one(
     broker.submit(owner, complete(1))
     before, new = switched(broker)
     assert new.submitted == []
-    broker.engine_lost("it died", before)
+    broker.lines.lost("it died", before)
     assert new.submitted == old.submitted
 
 
@@ -91,10 +92,10 @@ def test_the_death_of_one_engine_is_nothing_to_the_others_requests(
     begin(broker, old, owner, 1)
     before, new = switched(broker)
     begin(broker, new, owner, 2)
-    broker.engine_lost("it died")
+    broker.lines.lost("it died")
     recovering = [one for one in owner.messages if isinstance(one, Progress)]
     assert [one.id for one in recovering] == [2]
-    assert broker.bound_to(before) == 1
+    assert broker.lines.bound_to(before) == 1
 
 
 def test_what_is_recalled_is_asked_anew_and_ends_once(broker: Broker, old: FakeEngine) -> None:
@@ -102,14 +103,14 @@ def test_what_is_recalled_is_asked_anew_and_ends_once(broker: Broker, old: FakeE
     begun = begin(broker, old, owner, 1)
     broker.submit(owner, complete(2))
     waiting = old.submitted[-1]
-    before, coming = broker.line, Line("new")
-    broker.switch(coming)
-    broker.recall(before)
+    before, coming = broker.lines.current, Line("new")
+    broker.lines.switch(coming)
+    broker.lines.recall(before)
     assert old.cancelled == [waiting]
     broker.handle([finished(waiting, "cancelled")], before)
     assert owner.ends_of(2) == []
     new = FakeEngine()
-    broker.attach_engine(new, coming)
+    broker.lines.attach(new, coming)
     assert len(new.submitted) == 1
     assert new.submitted[0] not in (begun, waiting)
     broker.handle([finished(new.submitted[0])], coming)
@@ -119,19 +120,19 @@ def test_what_is_recalled_is_asked_anew_and_ends_once(broker: Broker, old: FakeE
 def test_who_waits_is_told_how_far_the_model_is(broker: Broker) -> None:
     owner = FakeOwner()
     broker.submit(owner, complete(1))
-    broker.arriving(broker.line, Arrival("loading", 40, 100))
+    broker.lines.arriving(broker.lines.current, Arrival("loading", 40, 100))
     broker.submit(owner, complete(2))
     told = [(one.id, one.done) for one in owner.messages if isinstance(one, Progress)]
     assert told == [(1, 40), (2, 40)]
     engine = FakeEngine()
-    broker.attach_engine(engine)
+    broker.lines.attach(engine)
     assert len(engine.submitted) == 2
-    assert broker.line.arrival is None
+    assert broker.lines.current.arrival is None
 
 
 def test_a_sleeping_model_is_woken_once(broker: Broker) -> None:
     woken: list[int] = []
-    broker.switch(Line("asleep", wake=lambda: woken.append(1)))
+    broker.lines.switch(Line("asleep", wake=lambda: woken.append(1)))
     assert woken == []
     broker.submit(FakeOwner(), complete(1))
     broker.submit(FakeOwner(), complete(1))
@@ -143,10 +144,10 @@ def test_one_line_fails_and_the_other_goes_on(broker: Broker, old: FakeEngine) -
     begin(broker, old, owner, 1)
     before, new = switched(broker)
     begin(broker, new, owner, 2)
-    broker.fail_line(before, ErrorCode.ENGINE_LOST, "it keeps dying")
+    broker.lines.fail(before, ErrorCode.ENGINE_LOST, "it keeps dying")
     assert owner.error_of(1).code == "engine_lost"
     assert owner.ends_of(2) == []
-    assert broker.bound_to(before) == 0
+    assert broker.lines.bound_to(before) == 0
 
 
 def test_gauges_are_those_of_the_engine_that_takes_what_is_new(
@@ -170,7 +171,7 @@ def test_a_line_that_nothing_is_bound_to_any_more_is_noticed(
             begin(broker, old, owner, one)
         before, _ = switched(broker)
         left = []
-        async for count in broker.fewer_bound_to(before):
+        async for count in broker.lines.fewer_bound_to(before):
             left.append(count)
             broker.handle([finished(old.submitted[2 - count])], before)
         return left

@@ -43,7 +43,7 @@ def engine() -> FakeEngine:
 @pytest.fixture
 def broker(timers: FakeTimers, engine: FakeEngine) -> Broker:
     broker = Broker(config_with(), timers.clock, timers.call_later)
-    broker.attach_engine(engine)
+    broker.lines.attach(engine)
     return broker
 
 
@@ -189,7 +189,7 @@ def test_tokens_that_were_lost_with_their_connection_are_noted_with_the_next() -
     timers, engine = FakeTimers(), FakeEngine()
     kept = KeptRequests(log)
     broker = Broker(config_with(), timers.clock, timers.call_later, kept=kept)
-    broker.attach_engine(engine)
+    broker.lines.attach(engine)
     owner, back = DeafOwner(page=3), FakeOwner(page=4)
     begun(broker, engine, owner)
     broker.drop(owner)
@@ -208,14 +208,14 @@ def test_it_can_be_had_before_all_that_an_earlier_front_has_left_is_reopened() -
     log = KeptLog.create()
     timers, engine = FakeTimers(), FakeEngine()
     broker = Broker(config_with(), timers.clock, timers.call_later, kept=KeptRequests(log))
-    broker.attach_engine(engine)
+    broker.lines.attach(engine)
     owner = FakeOwner(page=3)
     begun(broker, engine, owner)
     broker.drop(owner)
     left = KeptLog.open(os.dup(log.fd))
     assert left is not None
     following = Broker(config_with(), timers.clock, timers.call_later, kept=KeptRequests(left))
-    following.attach_engine(second := FakeEngine())
+    following.lines.attach(second := FakeEngine())
     back, thief = FakeOwner(page=4), FakeOwner(uid=1001, page=5)
     following.continuity.take_up(thief, resume(0, 0))
     assert thief.error_of(9).code == "unknown_request"

@@ -109,7 +109,7 @@ def talk(capabilities: Sequence[str] = (), service: Service | None = None) -> It
     timers, engine = FakeTimers(), FakeEngine()
     config = config_with()
     broker = Broker(config, timers.clock, timers.call_later)
-    broker.attach_engine(engine)
+    broker.lines.attach(engine)
     service = service or Service(
         broker,
         config.limits,

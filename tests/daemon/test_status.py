@@ -90,7 +90,7 @@ def test_every_key_of_the_protocol_is_there_before_the_engine_has_said_anything(
 
 def test_requests_are_the_journals(broker: Broker) -> None:
     owner, engine = FakeOwner(), FakeEngine()
-    broker.attach_engine(engine)
+    broker.lines.attach(engine)
     for client_id in range(3):
         broker.submit(owner, complete(client_id))
     broker.handle([finished(engine.submitted[0])])
@@ -156,7 +156,7 @@ def test_every_key_is_text_whatever_the_engine_counts_by(broker: Broker) -> None
 
 def test_waiting_are_those_here_and_those_at_the_engine(broker: Broker) -> None:
     owner = FakeOwner()
-    broker.attach_engine(FakeEngine())
+    broker.lines.attach(FakeEngine())
     for client_id in range(3):
         broker.submit(owner, complete(client_id))
     broker.handle([Gauges(9, 1, 1, 400, 0, 50.0, 200.0)])

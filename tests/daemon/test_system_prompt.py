@@ -12,7 +12,7 @@ from tests.support.daemon import running_daemon
 def submitted(system_prompt: str) -> list[EngineRequest]:
     timers, engine = FakeTimers(), FakeEngine()
     broker = Broker(config_with(system_prompt), timers.clock, timers.call_later)
-    broker.attach_engine(engine)
+    broker.lines.attach(engine)
     SystemPrompt(broker).prefill()
     return [EngineRequest.from_map(one["request"]) for one in engine.messages]
 
