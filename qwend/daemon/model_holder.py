@@ -52,6 +52,7 @@ class ModelHolder:
     progress: told bytes done and bytes in all. degraded: told why it runs from the disk, if it
     does. cancelled: the daemon is being stopped; asked between pieces of a few MiB.
     damaged: the copy was found to be bad, and with it all that was computed.
+    spare: SHA-256 of the copies of other models that are in use.
     """
 
     config: Config
@@ -62,6 +63,7 @@ class ModelHolder:
     degraded: Callable[[str], None]
     cancelled: Callable[[], bool] = lambda: False
     damaged: Callable[[], None] = lambda: None
+    spare: Callable[[], frozenset[str]] = frozenset
 
     def look(self) -> Candidate:
         """Find and check the model, and let go of it. Raises: ConfigError; ModelError."""
@@ -77,7 +79,7 @@ class ModelHolder:
         return Candidate(file, source, fits_beside(self.config, need, self.host, place))
 
     def free(self) -> None:
-        """Remove the copies of all models, as far as nobody uses them."""
+        """Remove the copies of all models but those in use by others."""
         self._copies.free()
 
     def hold(self, undo: ExitStack) -> HeldModel:
@@ -149,7 +151,7 @@ class ModelHolder:
 
     @property
     def _copies(self) -> WarmPlaces:
-        return WarmPlaces(self.warm_places, self.host, self.progress, self.cancelled)
+        return WarmPlaces(self.warm_places, self.host, self.progress, self.cancelled, self.spare)
 
     @property
     def _wants_copy(self) -> bool:

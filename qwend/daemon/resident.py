@@ -39,7 +39,8 @@ class Resident:
     """`hold`, `start`, and at the end `close`; before them perhaps `look`.
 
     config: its `name` under [model] is this model's. waiting: an engine that waits already.
-    changed: told when `reasons` or `cpu_limit` are others.
+    changed: told when `reasons` or `cpu_limit` are others. spare: SHA-256 of the copies in memory
+    that others than this one use.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Resident:
         world: World,
         waiting: WaitingEngine | None = None,
         changed: Callable[[Resident], None] = lambda resident: None,
+        spare: Callable[[Resident], frozenset[str]] = lambda resident: frozenset(),
     ) -> None:
         self.config = config
         self._world = world
@@ -69,6 +71,7 @@ class Resident:
             degraded=self._from_disk.append,
             cancelled=lambda: self._unwanted,
             damaged=lambda: forget_snapshots(self._kept / "prefixes"),
+            spare=lambda: spare(self),
         )
         self.line = Line()
         self.model: HeldModel | None = None

@@ -152,8 +152,8 @@ class Residents:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         async with self._changing:
-            for one in self.leaving:
-                await one.close()
+            while self.leaving:
+                await self.leaving.pop().close()
             await self.current.close(free=self.config.model.free_on_stop)
 
     # From one to another
@@ -180,7 +180,7 @@ class Residents:
             await coming.hold(loading)
             await self._start(coming, loading)
         except BaseException:
-            await coming.close()
+            await coming.close(free=True)
             raise
         finally:
             self.coming = None
@@ -218,7 +218,7 @@ class Residents:
         """It ends what it has begun."""
         async for left in self._broker.lines.fewer_bound_to(before.line):
             log.debug("%d requests are bound to %s", left, before.name)
-        await before.close()
+        await before.close(free=True)
         self.leaving.remove(before)
 
     async def _bring_back(self, before: Resident) -> None:
@@ -266,7 +266,12 @@ class Residents:
     # One resident
 
     def _resident(self, config: Config, waiting: WaitingEngine | None = None) -> Resident:
-        return Resident(config, self._world, waiting, self._changed)
+        return Resident(config, self._world, waiting, self._changed, self._copies_of_others)
+
+    def _copies_of_others(self, one: Resident) -> frozenset[str]:
+        """SHA-256 of the copies in memory that all but this one use, or will use when they wake."""
+        others = (other.model for other in self.all if other is not one)
+        return frozenset(model.sha256 for model in others if model is not None and model.sha256)
 
     async def _start(self, one: Resident, loading: Callable[[str, float], None]) -> None:
         assert self.tuning is not None

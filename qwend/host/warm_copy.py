@@ -4,9 +4,9 @@ Rule 1: what is returned is an open descriptor, and its SHA-256 was computed fro
 were written to it; whoever uses the descriptor runs what was checked.
 Rule 2: this file does not know what a model is, nor what to do if the copy does not fit.
 
-The directory, as an invariant: mode 0700 and ours; it holds at most one `<sha256>.gguf` of mode
-0400, complete from the moment it has that name, the index, and `.tmp-*` of copies under way, each
-locked by its writer. A copy that another daemon removes from here lives on in its descriptors.
+The directory, as an invariant: mode 0700 and ours; it holds `<sha256>.gguf` of mode 0400, one for
+each model in use, complete from the moment it has that name, the index, and `.tmp-*` of copies
+under way, each locked by its writer. A copy that is removed from here lives on in its descriptors.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +64,7 @@ def make_warm_copy(
     free_bytes: Callable[[Path], int] = free_on_disk,
     cancelled: Callable[[], bool] = lambda: False,
     verify: bool = False,
+    spare: Collection[str] = (),
 ) -> WarmCopy:
     """Copy `source`, or take the copy that an earlier start made of the same file.
 
@@ -71,7 +72,8 @@ def make_warm_copy(
     cancelled: asked before each 4 MiB that are read, from the thread that copies.
     verify: read a reused copy again (0.3 s for 350 MB). Not the default: it is of mode 0400 in a
     0700 directory of ours, so only we and root can change it, and root can change us as well.
-    Copies of other files are removed first, for there is seldom room for two.
+    spare: SHA-256 of copies that are in use. Those of other files are removed first, for there is
+    seldom room for two.
     Raises: HostError with the figures if it does not fit, CopyCancelled; nothing half-made stays
     behind.
     """
@@ -85,7 +87,7 @@ def make_warm_copy(
         directory_fd = opened.enter_context(private_directory(directory))
         try:
             known = warm_index.find(directory_fd, wanted)
-            _remove_others(directory_fd, f"{known}.gguf" if known else None)
+            _remove_others(directory_fd, {known, *spare})
             if known is not None:
                 fd = _reopen(directory_fd, known, wanted.size_bytes, verify, cancelled)
                 if fd is not None:
@@ -117,8 +119,10 @@ def find_warm_copy(source_fd: int, directory: Path) -> WarmCopy | None:
     return WarmCopy(fd, directory / f"{known}.gguf", known, wanted.size_bytes, reused=True)
 
 
-def remove_warm_copies(directory: Path) -> None:
-    """Free what copies of any file take here, but for those under way. Raises: HostError.
+def remove_warm_copies(directory: Path, spare: Collection[str] = ()) -> None:
+    """Free what copies of any file take here, but for those under way and those to be spared.
+
+    spare: SHA-256 of copies that are in use. Raises: HostError.
 
     Memory comes back once nobody has a removed copy open or mapped any more.
     """
@@ -126,8 +130,9 @@ def remove_warm_copies(directory: Path) -> None:
         return
     with private_directory(directory) as directory_fd:
         try:
-            _remove_others(directory_fd, None)
-            remove_file(directory_fd, warm_index.INDEX)
+            _remove_others(directory_fd, spare)
+            if not spare:
+                remove_file(directory_fd, warm_index.INDEX)
         except OSError as error:
             raise HostError(str(directory), "removing the copy of the model in", error) from error
 
@@ -234,12 +239,12 @@ def _is_as_left(fd: int, size: int) -> bool:
     )
 
 
-def _remove_others(directory_fd: int, keep: str | None) -> None:
+def _remove_others(directory_fd: int, spare: Collection[str | None]) -> None:
     for name in os.listdir(directory_fd):
         if name.startswith(TEMPORARY):
             if not is_locked(directory_fd, name):
                 remove_file(directory_fd, name)
-        elif _COPY_NAME.fullmatch(name) and name != keep:
+        elif _COPY_NAME.fullmatch(name) and name.removesuffix(".gguf") not in spare:
             remove_file(directory_fd, name)
 
 

@@ -1,4 +1,4 @@
-"""Which source file the warm copy was made of, so that a start need not read the source again.
+"""Which source file each warm copy was made of, so that a start need not read the source again.
 
 Rule 1: a copy is known by what fstat(2) says of its source; anything else is a new source.
 Rule 2: the index is only a memory. Lost or damaged, it costs one copy, never an error.
@@ -41,20 +41,28 @@ def identify(source_fd: int, path: str) -> SourceId:
 
 def find(directory_fd: int, source: SourceId) -> str | None:
     """Return the SHA-256 recorded for this very source, None if there is none."""
-    try:
-        entry = json.loads(read_file(directory_fd, INDEX, _LIMIT_BYTES))
-    except (OSError, ValueError, RecursionError):
-        return None
-    if not isinstance(entry, dict) or entry.get("source") != asdict(source):
-        return None
-    sha256 = entry.get("sha256")
-    return sha256 if isinstance(sha256, str) and _SHA256.fullmatch(sha256) else None
+    wanted = asdict(source)
+    return next((sha256 for sha256, known in _read(directory_fd).items() if known == wanted), None)
 
 
 def record(directory_fd: int, source: SourceId, sha256: str) -> None:
-    """Remember the one copy in this directory, if there is room for it."""
-    text = json.dumps({"source": asdict(source), "sha256": sha256}, indent=1) + "\n"
+    """Remember the copy beside the others that are in this directory, if there is room for it."""
+    copies = set(os.listdir(directory_fd))
+    known = {one: its for one, its in _read(directory_fd).items() if f"{one}.gguf" in copies}
+    text = json.dumps({"copies": {**known, sha256: asdict(source)}}, indent=1) + "\n"
     # A tmpfs made to measure may be full now; the copy is good all the same.
     with suppress(OSError):
         failpoint.reach("warm_index.write")
         replace_file(directory_fd, INDEX, text.encode(), mode=0o600, durable=False)
+
+
+def _read(directory_fd: int) -> dict[str, object]:
+    """The sources that are recorded, by the SHA-256 of their copies."""
+    try:
+        index = json.loads(read_file(directory_fd, INDEX, _LIMIT_BYTES))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    copies = index.get("copies") if isinstance(index, dict) else None
+    if not isinstance(copies, dict):
+        return {}
+    return {sha256: source for sha256, source in copies.items() if _SHA256.fullmatch(sha256)}

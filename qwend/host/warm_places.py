@@ -20,12 +20,13 @@ from qwend.host.warm_copy import WarmCopy, find_warm_copy, make_warm_copy, remov
 
 @dataclass(frozen=True, slots=True)
 class WarmPlaces:
-    """progress, cancelled: as `make_warm_copy` takes them."""
+    """progress, cancelled: as `make_warm_copy` takes them. spare: SHA-256 of copies in use."""
 
     places: tuple[Path, ...]
     host: HostRoot
     progress: Callable[[int, int], None]
     cancelled: Callable[[], bool]
+    spare: Callable[[], frozenset[str]] = frozenset
 
     def place(self, size: int) -> Path:
         """Where a copy of that many bytes is, or is to be."""
@@ -56,11 +57,13 @@ class WarmPlaces:
             free_bytes=lambda directory: free_for_copy(self.host, directory, besides),
             cancelled=self.cancelled,
             verify=verify,
+            spare=self.spare(),
         )
 
     def free(self, but: Path | None = None) -> None:
-        """Remove the copies in all places but one, as far as that is possible now."""
+        """Remove the copies in all places but one, as far as that is possible now, and as far as
+        they are not to be spared."""
         for place in self.places:
             with suppress(HostError):
                 if place != but:
-                    remove_warm_copies(place)
+                    remove_warm_copies(place, self.spare())

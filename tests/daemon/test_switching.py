@@ -367,3 +367,42 @@ def test_a_front_that_dies_after_a_switch_leaves_to_the_next_what_its_model_has_
                 seen += client.read_until("done", id=1)
             assert answer_of(seen, 1).startswith(undisturbed)
             assert seen[-1].get("usage", {"completion_tokens": 1200})["completion_tokens"] == 1200
+
+
+def test_each_model_in_use_has_its_copy_and_no_other() -> None:
+    """1. Another model is loaded: its copy is there, and the one before's until that has ended. 2.
+    One is refused by the engine: nothing of it stays, and the serving one's copy is still known, so
+    that an engine that dies of a fault finds it undamaged."""
+    with guided() as daemon:
+        changed = copied(daemon, "changed")
+        weights = bytearray(changed.read_bytes())
+        weights[-1] ^= 1
+        changed.write_bytes(weights)
+        (first,) = copies(daemon)
+        with daemon.raw() as client:
+            client.send(question(1, tokens=1900))
+            client.read_until("token", id=1)
+            loaded(daemon, "changed")
+            both = copies(daemon)
+            assert len(both) == 2
+            assert first in both
+            client.send({"op": "cancel", "id": 1})
+            client.read_until("done", id=1)
+        wait_until(lambda: len(copies(daemon)) == 1, "the copy of the one before is gone")
+        (second,) = copies(daemon)
+        assert second != first
+        refused = copied(daemon, "refused")
+        weights[-100_000:] = bytes([255]) * 100_000  # numbers that are none
+        refused.write_bytes(weights)
+        with daemon.raw() as administrator:
+            administrator.send({"op": "load", "id": 1, "model": "refused"})
+            assert administrator.read_until("error", id=1)[-1]["code"] == "model_error"
+        assert copies(daemon) == [second]
+        psutil.Process(daemon.engine_pid()).send_signal(signal.SIGSEGV)
+        wait_until(lambda: daemon.status()["engine"]["restarts"] == 1, "the engine is back")
+        assert copies(daemon) == [second]
+        assert "was damaged" not in daemon.log
+
+
+def copies(daemon: RunningDaemon) -> list[str]:
+    return sorted(path.name for path in (daemon.home / "run" / "model").glob("*.gguf"))

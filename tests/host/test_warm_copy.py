@@ -142,6 +142,22 @@ def test_another_model_replaces_the_copy(make: Make, tmp_path: Path, directory: 
     assert sorted(os.listdir(directory)) == sorted([new.path.name, "index.json"])
 
 
+def test_a_copy_in_use_is_spared_and_known_again(
+    make: Make, tmp_path: Path, directory: Path
+) -> None:
+    first = make()
+    other = tmp_path / "other.gguf"
+    other.write_bytes(b"other")
+    second = make(other, spare={first.sha256})
+    copies = sorted([first.path.name, second.path.name, "index.json"])
+    assert sorted(os.listdir(directory)) == copies
+    assert make(spare={second.sha256}).reused
+    assert make(other, spare={first.sha256}).reused
+    remove_warm_copies(directory, spare={first.sha256})
+    assert sorted(os.listdir(directory)) == sorted([first.path.name, "index.json"])
+    assert make().reused
+
+
 def _truncate(path: Path) -> None:
     path.chmod(0o600)
     os.truncate(path, 100)
@@ -249,7 +265,7 @@ def test_a_flipped_bit_in_the_source_is_another_hash_and_in_transit_too(
     assert copy.sha256 == hashlib.sha256(content(copy)).hexdigest() != SHA256
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", "null", '{"source": 1}', "[" * 60_000, "\xff"])
+@pytest.mark.parametrize("text", ["", "[]", "{}", "null", '{"copies": 1}', "[" * 60_000, "\xff"])
 def test_a_damaged_index_costs_a_copy_and_no_more(make: Make, directory: Path, text: str) -> None:
     make()
     (directory / "index.json").write_text(text, encoding="latin-1")
@@ -257,16 +273,17 @@ def test_a_damaged_index_costs_a_copy_and_no_more(make: Make, directory: Path, t
     assert make().reused
 
 
-@pytest.mark.parametrize("sha256", ["../../bait", "x", "A" * 64, 7, None])
+@pytest.mark.parametrize("sha256", ["../../bait", "x", "A" * 64, ""])
 def test_a_name_in_the_index_that_is_no_hash_is_not_opened(
-    make: Make, directory: Path, sha256: object
+    make: Make, directory: Path, sha256: str
 ) -> None:
     make()
     bait = directory.parents[1] / "bait.gguf"
     bait.write_bytes(CONTENT)
     bait.chmod(0o400)
     index = json.loads((directory / "index.json").read_text())
-    (directory / "index.json").write_text(json.dumps(index | {"sha256": sha256}))
+    (source,) = index["copies"].values()
+    (directory / "index.json").write_text(json.dumps({"copies": {sha256: source}}))
     assert not make().reused
 
 
