@@ -69,4 +69,4 @@ def test_every_configuration_key_that_an_answer_names_exists() -> None:
 
 def test_the_refusal_says_what_answers_and_how_to_get_a_real_model() -> None:
     assert "only the built-in guide" in FACTS[OFF_TOPIC]["en"]
-    assert all("qwend serve --model" in answer for answer in FACTS[OFF_TOPIC].values())
+    assert all("`qwenctl pull`" in answer for answer in FACTS[OFF_TOPIC].values())
