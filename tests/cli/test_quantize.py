@@ -126,12 +126,23 @@ def stopped(env: Mapping[str, str], *arguments: object) -> Iterator[Stopped]:
     command = [*QWENCTL, "quantize", *map(str, arguments)]
     with (
         tempfile.TemporaryFile() as errors,
+        hung_up(),
         subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stderr=errors) as process,
     ):
         try:
             yield Stopped(process, worker_of(psutil.Process(process.pid)), errors)
         finally:
             process.kill()
+
+
+@contextmanager
+def hung_up() -> Iterator[None]:
+    """What is started meanwhile ends at a SIGHUP, also where the tests run under nohup(1)."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def worker_of(process: psutil.Process) -> int:

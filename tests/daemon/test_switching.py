@@ -349,7 +349,7 @@ def test_a_front_that_dies_after_a_switch_leaves_to_the_next_what_its_model_has_
     with fake_systemd() as systemd:
         other = systemd.home / "other.gguf"
         shutil.copyfile(guide_path(), other)
-        systemd.start_and_wait(**LLAMA)
+        systemd.start_and_wait(None, **LLAMA)
         with systemd.greeted() as client:
             client.send(question(1))
             undisturbed = answer_of(client.read_until("done", id=1), 1)
@@ -360,7 +360,7 @@ def test_a_front_that_dies_after_a_switch_leaves_to_the_next_what_its_model_has_
             client.send(question(2, tokens=1900))
             seen += client.read_until("token", id=2)
             systemd.kill()
-            systemd.start_and_wait(**LLAMA)
+            systemd.start_and_wait(None, **LLAMA)
             seen += client.read_until("error", id=2)
             assert seen[-1]["code"] == "engine_lost"
             if not any(message["op"] == "done" and message["id"] == 1 for message in seen):

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from qwend.engine.persister import Outcome
-from qwend.engine.snapshot_files import SnapshotFiles, SnapshotInfo
+from qwend.engine.snapshot_files import OtherFile, SnapshotFiles, SnapshotInfo
 from qwend.engine.snapshot_writer import SnapshotWriter
 from qwend.errors import EngineBug
 
@@ -41,7 +41,8 @@ class GatedFiles(SnapshotFiles):
         self._pass("put", info)
         return not self.fails and super().put(info, blob, used_ns)
 
-    def unlink(self, info: SnapshotInfo) -> None:
+    def unlink(self, info: SnapshotInfo | OtherFile) -> None:
+        assert isinstance(info, SnapshotInfo)
         self._pass("unlink", info)
         super().unlink(info)
 

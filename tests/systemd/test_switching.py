@@ -1,4 +1,4 @@
-"""Another model, and none, in the service as it is installed: under its hardening and its limits."""
+"""Another model, and none, in the service as it is installed, under its hardening."""
 
 from __future__ import annotations
 

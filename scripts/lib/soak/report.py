@@ -26,10 +26,10 @@ from .plots import draw
 from .run import Outcome
 from .watch import Look, Taken, at_the_ends, of_the_last
 
-# A front remembers the ends of answers for 60 s, and its notes until there is 1 MiB to sweep; Python
-# keeps the arenas of 1 MiB that its busiest moments took. At 1,200 requests a minute it grew from
-# 22.6 to 29.1 MiB in 160 s, by 0.5 in the next 60 and by nothing in the 20 after (two x86-64 cores,
-# November 2026). An engine fills its prefix cache.
+# A front remembers the ends of answers for 60 s, and its notes until there is 1 MiB to sweep;
+# Python keeps the arenas of 1 MiB that its busiest moments took. At 1,200 requests a minute it grew
+# from 22.6 to 29.1 MiB in 160 s, by 0.5 in the next 60 and by nothing in the 20 after (two x86-64
+# cores, November 2026). An engine fills its prefix cache.
 FRONT_WARM_S, ENGINE_OLD_S = 160.0, 10.0
 
 
