@@ -170,13 +170,15 @@ class Sequence:
     def finished_event(self, tokens: SequenceOf[int] | None = None) -> Finished:
         times = self.times
         started = times.started or times.received
+        # Of a cancelled answer what was told counts; what was held back then is told to nobody.
+        told = self.ids_released if self.finish_reason == "cancelled" else len(self.answer)
         first = times.first_token or started
         return Finished(
             request_id=self.id,
             finish_reason=self.finish_reason,
             prompt_tokens=len(self.prompt),
             cached_tokens=self.cached,
-            completion_tokens=len(self.answer),
+            completion_tokens=told,
             queue_s=started - times.received,
             prefill_s=first - started,
             ttft_s=first - times.received,

@@ -328,6 +328,21 @@ def test_cancel_during_decode_ends_it_with_what_it_has_said() -> None:
     check_empty(engine, backend)
 
 
+@pytest.mark.parametrize(
+    ("said", "stop"), [("ab sto", ("stop",)), ("abc\U0001f600", ())], ids=["a stop", "a character"]
+)
+def test_a_cancel_counts_what_was_said_and_not_what_was_held_back(
+    said: str, stop: tuple[str, ...]
+) -> None:
+    engine = engine_over(RecordingBackend(Script(answer=said)))
+    request = ask("x", stop=stop)
+    engine.submit(request)
+    events = [event for _ in range(6) for event in engine.step()]
+    engine.cancel(request.id)
+    heard = by_request([*events, *engine.step()])[request.id]
+    assert heard.finished.completion_tokens == len(heard.ids) == 3
+
+
 def test_cancel_of_what_is_over_or_unknown_does_nothing() -> None:
     engine = engine_over(RecordingBackend())
     request = ask("ab")
