@@ -9,8 +9,6 @@ medians of p99. The other process needs a CPU, too: `beside` tells what one that
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,8 +19,8 @@ from typing import Any
 
 from qwend.client import Client
 
+from .company import company_of
 from .daemon_under_test import running_daemon
-from .interpreter import ROOT
 from .long_texts_client import COMPUTES, TEXTS
 from .machine import this_machine
 from .spread import Spread
@@ -101,21 +99,13 @@ def _company(kind: str, socket: Path, options: argparse.Namespace) -> Iterator[_
     if kind == IDLE:
         yield company
         return
-    command = [sys.executable, "-m", "scripts.bench_support.long_texts_client"]
-    with subprocess.Popen(
-        [*command, kind, options.op, str(options.bytes), str(socket)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        cwd=ROOT,
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdout.readline()  # it has begun
-        try:
-            yield company
-        finally:
-            process.stdin.close()
-            company.answered = int(process.stdout.readline())
+
+    def ended(line: str) -> None:
+        company.answered = int(line)
+
+    words = [kind, options.op, str(options.bytes), str(socket)]
+    with company_of("long_texts_client", words, ended):
+        yield company
 
 
 def _report(turns: dict[str, list[Turn]], restarts: int) -> dict[str, Any]:

@@ -10,8 +10,6 @@ much, with a process that computes in its place.
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,8 +20,8 @@ from typing import Any
 
 from qwend.client import Client
 
+from .company import company_of
 from .daemon_under_test import running_daemon
-from .interpreter import ROOT
 from .machine import this_machine
 from .spread import Spread
 
@@ -84,22 +82,13 @@ def _company(kind: str, socket: Path, seed: int) -> Iterator[_Company]:
     if kind == "idle":
         yield company
         return
-    command = [sys.executable, "-m", "scripts.bench_support.malformed_client", kind]
-    with subprocess.Popen(
-        [*command, str(socket), str(seed)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        cwd=ROOT,
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdout.readline()  # it has begun
-        try:
-            yield company
-        finally:
-            process.stdin.close()
-            frames, closed_s = process.stdout.readline().split()
-            company.frames, company.closed_s = int(frames), float(closed_s)
+
+    def ended(line: str) -> None:
+        frames, closed_s = line.split()
+        company.frames, company.closed_s = int(frames), float(closed_s)
+
+    with company_of("malformed_client", [kind, str(socket), str(seed)], ended):
+        yield company
 
 
 def _report(turns: dict[str, list[Turn]], status: Any) -> dict[str, Any]:
