@@ -261,7 +261,7 @@ class Daemon:
         else:  # once the start is through; a stop needs none
             self._reload_asked = True
 
-    async def _carry_out(self, asked: Errand, uid: int, tell: Tell) -> Done:
+    async def _carry_out(self, asked: Errand, tell: Tell) -> Done:
         """What an administrator wants that takes time. Raises: QwendError."""
 
         def told(arrival: Arrival) -> None:

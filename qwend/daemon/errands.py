@@ -25,8 +25,8 @@ _CODES = frozenset(code.value for code in ErrorCode)
 Errand = Load | Unload
 Tell = Callable[[Stage, int, int], None]
 """stage, done, total: as `progress` has them."""
-CarryOut = Callable[[Errand, int, Tell], Awaitable[Done]]
-"""errand, uid of who asks, tell: cancelled when nobody wants it any more; raises QwendError."""
+CarryOut = Callable[[Errand, Tell], Awaitable[Done]]
+"""errand, tell: cancelled when nobody wants it any more; raises QwendError."""
 
 
 class Errands:
@@ -62,7 +62,7 @@ class Errands:
             self._owner.send(Progress(asked.id, stage, done, total))
 
         try:
-            return await self._carry_out(asked, self._owner.uid, tell)
+            return await self._carry_out(asked, tell)
         except CapacityError as error:
             retry_after_s = error.retry_after_s
             return Error(ErrorCode.BUSY, str(error), id=asked.id, retry_after_s=retry_after_s)

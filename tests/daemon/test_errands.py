@@ -20,7 +20,7 @@ LOADED = Done(7, "loaded", Usage(0, 0, 0))
 
 
 def ends_of(
-    carry_out: Callable[[Errand, int, Tell], Awaitable[Done]],
+    carry_out: Callable[[Errand, Tell], Awaitable[Done]],
     meanwhile: Callable[[Errands], None] = lambda errands: None,
 ) -> FakeOwner:
     """What the owner hears of one order."""
@@ -38,13 +38,13 @@ def ends_of(
     return asyncio.run(main())
 
 
-async def never(asked: Errand, uid: int, tell: Tell) -> Done:
+async def never(asked: Errand, tell: Tell) -> Done:
     await asyncio.Event().wait()
     return LOADED
 
 
 def test_it_ends_as_it_was_carried_out_after_what_was_told_of_it() -> None:
-    async def carried_out(asked: Errand, uid: int, tell: Tell) -> Done:
+    async def carried_out(asked: Errand, tell: Tell) -> Done:
         tell("loading", 40, 100)
         return LOADED
 
@@ -85,7 +85,7 @@ def test_the_owner_that_goes_takes_its_orders_along() -> None:
     ids=lambda one: type(one).__name__ if isinstance(one, Exception) else one,
 )
 def test_an_error_is_one_that_its_reader_can_act_on(error: Exception, code: str) -> None:
-    async def fails(asked: Errand, uid: int, tell: Tell) -> Done:
+    async def fails(asked: Errand, tell: Tell) -> Done:
         raise error
 
     (end,) = ends_of(fails).messages

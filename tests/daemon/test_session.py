@@ -98,7 +98,7 @@ def receive(session: Session, data: bytes) -> None:
     session.buffer_updated(len(data))
 
 
-async def carry_out(errand: Errand, uid: int, tell: Tell) -> Done:
+async def carry_out(errand: Errand, tell: Tell) -> Done:
     """An order that ends when it is cancelled."""
     await asyncio.Event().wait()
     raise AssertionError
